@@ -1,0 +1,1 @@
+//! What people do: one use case a file. Sees plaintext; never linked by a node.

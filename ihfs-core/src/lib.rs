@@ -1,0 +1,7 @@
+//! IHFS core: the rules and formats that every party runs alike.
+//!
+//! Pure by construction: no I/O, no async, no clock, no randomness of its own. Time, random bytes and
+//! stored bytes are arguments. `clippy.toml` in this folder bans the standard ways around that.
+
+pub mod codec;
+pub mod ids;

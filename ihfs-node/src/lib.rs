@@ -1,0 +1,1 @@
+//! A hospital storage node. Never links `ihfs-client`.
