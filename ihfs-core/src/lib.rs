@@ -4,4 +4,6 @@
 //! stored bytes are arguments. `clippy.toml` in this folder bans the standard ways around that.
 
 pub mod codec;
+pub mod crypto;
 pub mod ids;
+pub mod ledger;

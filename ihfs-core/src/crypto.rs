@@ -1,0 +1,6 @@
+//! The only place where secrets are opened: keys, sealing, envelopes, shares, signatures.
+//!
+//! Standard constructions from vetted crates; every derivation is in [`derive`].
+
+pub mod secret;
+pub mod sign;
