@@ -2,5 +2,7 @@
 //!
 //! Standard constructions from vetted crates; every derivation is in [`derive`].
 
+pub mod derive;
+pub mod seal;
 pub mod secret;
 pub mod sign;

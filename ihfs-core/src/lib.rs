@@ -7,3 +7,4 @@ pub mod codec;
 pub mod crypto;
 pub mod ids;
 pub mod ledger;
+pub mod sealed;
