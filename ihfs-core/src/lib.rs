@@ -7,3 +7,5 @@ pub mod codec;
 pub mod crypto;
 pub mod ids;
 pub mod ledger;
+pub mod placement;
+pub mod receipt;
