@@ -3,6 +3,9 @@
 //! Standard constructions from vetted crates; every derivation is in [`derive`].
 
 pub mod derive;
+pub mod envelope;
+pub mod keyring;
 pub mod seal;
 pub mod secret;
+pub mod share;
 pub mod sign;

@@ -5,6 +5,11 @@
 
 pub mod codec;
 pub mod crypto;
+pub mod grants;
 pub mod ids;
 pub mod ledger;
+pub mod members;
+pub mod placement;
+pub mod receipt;
 pub mod sealed;
+pub mod words;

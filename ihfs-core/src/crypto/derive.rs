@@ -16,7 +16,7 @@ use zeroize::Zeroize;
 
 use crate::crypto::secret::Secret;
 use crate::crypto::sign::SigningKey;
-use crate::ids::{Digest, Epoch, Generation, MemberId, RecordId, Version};
+use crate::ids::{Digest, Epoch, Generation, RecordId, Version};
 
 /// Argon2id: 64 MiB of memory and three passes, the second choice of RFC 9106, section 4.
 const ARGON2_MEMORY_KIB: u32 = 64 << 10;
@@ -28,16 +28,12 @@ mod label {
     pub const MEMBER_KEY: &str = "IHFS 1 member key";
     pub const VAULT_SECRET: &str = "IHFS 1 vault secret";
     pub const MEMBER_SEALING_KEY: &str = "IHFS 1 member sealing key";
-    pub const MEMBER_ID: &str = "IHFS 1 member id";
-    pub const RECORD_ID: &str = "IHFS 1 record id";
-    pub const EPOCH_SALT: &str = "IHFS 1 epoch salt";
     pub const RECORD_KEY: &str = "IHFS 1 record key";
     pub const DEDUP_SECRET: &str = "IHFS 1 dedup secret";
     pub const ROOT_SECRET: &str = "IHFS 1 root secret";
     pub const SIV_SECRET: &str = "IHFS 1 siv secret";
     pub const PAD_SECRET: &str = "IHFS 1 pad secret";
     pub const ROOT_KEY: &str = "IHFS 1 root key";
-    pub const PRIVATE_RECORD: &str = "IHFS 1 private record nonce";
     pub const LOCAL_KEY: &str = "IHFS 1 local key";
 }
 
@@ -103,27 +99,6 @@ impl Seed {
     pub(crate) fn sealing_seed(&self, generation: Generation) -> Secret<[u8; 32]> {
         derive(label::MEMBER_SEALING_KEY, &[self.0.expose(), &generation.0.to_be_bytes()])
     }
-}
-
-/// `derive("member id"; first member key)`.
-pub fn member_id(first_member_key: &[u8; 32]) -> MemberId {
-    MemberId::from_bytes(blake3::derive_key(label::MEMBER_ID, first_member_key))
-}
-
-/// `derive("record id"; owner, nonce)`.
-pub fn record_id(owner: MemberId, nonce: &[u8; 32]) -> RecordId {
-    RecordId::from_bytes(*derive(label::RECORD_ID, &[owner.as_bytes(), nonce]).expose())
-}
-
-/// Nonce of the member's private record, `derive("private record nonce"; member)`: found again from the words alone.
-pub fn private_record_nonce(owner: MemberId) -> [u8; 32] {
-    blake3::derive_key(label::PRIVATE_RECORD, owner.as_bytes())
-}
-
-/// `salt[e] = derive("epoch salt"; random of the opening transaction, record, e)`.
-pub fn epoch_salt(random: &[u8; 32], record: RecordId, epoch: Epoch) -> Digest {
-    let salt = derive(label::EPOCH_SALT, &[random, record.as_bytes(), &epoch.0.to_be_bytes()]);
-    Digest::from_bytes(*salt.expose())
 }
 
 impl VaultSecret {

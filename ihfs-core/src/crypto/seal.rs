@@ -8,7 +8,7 @@
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 
-use crate::crypto::derive::{PieceKey, RootKey};
+use crate::crypto::derive::{LocalKey, PieceKey, RootKey};
 
 /// Plaintext bytes of one frame: what a ranged read has to decrypt at the least.
 pub const FRAME_SIZE: usize = 16 << 10;
@@ -36,6 +36,12 @@ impl StreamKey for PieceKey {
 }
 
 impl StreamKey for RootKey {
+    fn stream_key(&self) -> &[u8; 32] {
+        self.0.expose()
+    }
+}
+
+impl StreamKey for LocalKey {
     fn stream_key(&self) -> &[u8; 32] {
         self.0.expose()
     }

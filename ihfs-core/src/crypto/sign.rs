@@ -32,6 +32,8 @@ pub enum Purpose {
     Handle,
     /// A node's statement of its newest height over a nonce.
     Freshness,
+    /// A node's consent to be registered by its hospital.
+    Node,
 }
 
 impl Purpose {
@@ -48,6 +50,7 @@ impl Purpose {
             Self::Invite => "IHFS 1 invite",
             Self::Handle => "IHFS 1 handle",
             Self::Freshness => "IHFS 1 freshness",
+            Self::Node => "IHFS 1 node",
         }
     }
 

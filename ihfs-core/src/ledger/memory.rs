@@ -1,0 +1,1 @@
+//! A ledger in memory: the whole machine of rules, tree and lists, for tests.
