@@ -5,6 +5,7 @@
 
 pub mod block;
 pub mod certificate;
+pub mod execute;
 pub mod genesis;
 pub mod identity;
 pub mod lists;

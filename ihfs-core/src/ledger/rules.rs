@@ -10,9 +10,25 @@ use std::collections::BTreeMap;
 use crate::ids::{ChainId, Height, Time, TransactionId};
 use crate::ledger::lists::ListItem;
 use crate::ledger::news::News;
-use crate::ledger::state::{ConsortiumEntry, StateError};
+use crate::ledger::operation::Operation;
+use crate::ledger::rules::refused::Stop;
+use crate::ledger::rules::work::{Asking, Work};
+use crate::ledger::state::{Clock, ConsortiumEntry, StateError, StateKey, StateReader};
+use crate::ledger::transaction::{SignedTransaction, Transaction, VALIDITY_MAX};
 
+mod consortium;
+mod devices;
+mod epochs;
+mod expiry;
+mod grants;
+mod lineage;
+mod members;
+mod nodes;
+mod openings;
+mod records;
 mod refused;
+mod revoke;
+mod work;
 
 pub use refused::Refused;
 
@@ -81,4 +97,113 @@ pub struct BlockPlace {
     pub height: Height,
     /// Its header's time: the only clock that rules go by.
     pub time: Time,
+}
+
+/// Applies a block's transactions in their order to the state.
+///
+/// # Errors
+/// [`ApplyError`]; a transaction that is refused is no error but a result.
+pub fn apply_block(
+    state: &dyn StateReader,
+    place: BlockPlace,
+    transactions: &[SignedTransaction],
+) -> Result<Applied, ApplyError> {
+    let mut work = Work::new(state, place);
+    check_place(&work)?;
+    consortium::begin(&mut work)?;
+    expiry::forget(&mut work)?;
+    work.keep();
+    let mut results = Vec::with_capacity(transactions.len());
+    for transaction in transactions {
+        results.push(apply_or_refuse(&mut work, transaction)?);
+    }
+    let consortium = consortium::finish(&mut work)?;
+    work.write(&StateKey::Clock, &Clock { height: place.height, time: place.time });
+    work.keep();
+    Ok(work.applied(results, consortium))
+}
+
+fn check_place(work: &Work<'_>) -> Result<(), ApplyError> {
+    let BlockPlace { height, time, .. } = work.place;
+    let newest: Clock = work.must(&StateKey::Clock)?;
+    if height != newest.height.next() || time <= newest.time {
+        let (newest_height, newest_time) = (newest.height, newest.time);
+        return Err(ApplyError::DoesNotFollow { height, time, newest_height, newest_time });
+    }
+    let consortium: ConsortiumEntry = work.must(&StateKey::Consortium)?;
+    if consortium.rules != RULES_VERSION {
+        return Err(ApplyError::UnknownRules { wanted: consortium.rules });
+    }
+    Ok(())
+}
+
+fn apply_or_refuse(
+    work: &mut Work<'_>,
+    transaction: &SignedTransaction,
+) -> Result<Result<TransactionId, Refused>, StateError> {
+    match apply_transaction(work, transaction) {
+        Ok(id) => {
+            work.keep();
+            Ok(Ok(id))
+        }
+        Err(Stop::Refused(refused)) => {
+            work.forget();
+            Ok(Err(refused))
+        }
+        Err(Stop::State(error)) => Err(error),
+    }
+}
+
+fn apply_transaction(work: &mut Work<'_>, signed: &SignedTransaction) -> Result<TransactionId, Stop> {
+    let transaction = signed.open().map_err(Refused::from)?;
+    let id = signed.id();
+    check_validity(work, id, &transaction)?;
+    let asking = members::who_asks(work, id, &transaction)?;
+    expiry::remember_transaction(work, id, &transaction)?;
+    for (number, operation) in transaction.operations.iter().enumerate() {
+        apply_operation(work, &asking, number, operation)?;
+    }
+    Ok(id)
+}
+
+fn check_validity(work: &Work<'_>, id: TransactionId, transaction: &Transaction) -> Result<(), Stop> {
+    let (time, valid_until) = (work.place.time, transaction.valid_until);
+    if transaction.chain != work.place.chain {
+        return Err(Refused::WrongChain.into());
+    }
+    if valid_until < time {
+        return Err(Refused::Expired { valid_until, time }.into());
+    }
+    if valid_until > time.plus_millis(VALIDITY_MAX) {
+        return Err(Refused::ValidTooLong { valid_until, time }.into());
+    }
+    expiry::check_not_applied(work, id)
+}
+
+fn apply_operation(
+    work: &mut Work<'_>,
+    asking: &Asking,
+    number: usize,
+    operation: &Operation,
+) -> Result<(), Stop> {
+    match operation {
+        Operation::RegisterMember(registration) => members::register(work, asking, registration),
+        Operation::AddDevice(device) => devices::add(work, asking, device),
+        Operation::RemoveDevice(removal) => devices::remove(work, asking, removal),
+        Operation::RegisterNode(node) => nodes::register(work, asking, node),
+        Operation::Drain(drain) => nodes::drain(work, asking, drain),
+        Operation::Attest(attest) => nodes::attest(work, asking, attest),
+        Operation::CreateRecord(create) => records::create(work, asking, create),
+        Operation::Anchor(anchor) => records::anchor(work, asking, anchor),
+        Operation::Grant(grant) => grants::grant(work, asking, grant),
+        Operation::Reshare(reshare) => grants::reshare(work, asking, reshare),
+        Operation::Revoke(revoke) => revoke::revoke(work, asking, revoke),
+        Operation::Rotate(rotate) => epochs::rotate(work, asking, rotate),
+        Operation::Open(open) => openings::open(work, asking, number, open),
+        Operation::Propose(propose) => consortium::propose(work, asking, propose),
+        Operation::Vote(vote) => consortium::vote(work, asking, vote),
+        Operation::EmergencyRequest | Operation::EmergencyApproval => {
+            Err(Refused::Reserved { operation: operation.name() }.into())
+        }
+    }
 }

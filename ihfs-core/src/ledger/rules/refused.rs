@@ -35,6 +35,9 @@ pub enum Refused {
     /// Only the member key, from the words, may ask for this.
     #[error("{operation} is signed by the member key")]
     NeedsMemberKey { operation: &'static str },
+    /// Only a device may ask for this, not the member key.
+    #[error("{operation} is signed by a device")]
+    NeedsDevice { operation: &'static str },
     /// A code that is reserved for later rules.
     #[error("{operation} is reserved")]
     Reserved { operation: &'static str },

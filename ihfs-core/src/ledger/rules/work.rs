@@ -81,7 +81,7 @@ impl<'a> Work<'a> {
         self.pending.writes.insert(key.to_bytes(), Some(bytes));
     }
 
-    pub fn delete_bytes(&mut self, key: &[u8]) {
+    pub fn delete(&mut self, key: &[u8]) {
         self.pending.writes.insert(key.to_vec(), None);
     }
 
