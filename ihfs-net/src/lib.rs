@@ -12,6 +12,8 @@ mod behaviour;
 pub mod frame;
 pub mod gate;
 mod handler;
+#[cfg(test)]
+mod hostile;
 mod incoming;
 mod lane;
 mod limits;

@@ -240,3 +240,91 @@ impl ClientCertVerifier for PeerVerifier {
         SIGNATURES.to_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::{CipherSuite, NamedGroup};
+
+    use super::*;
+
+    const CLIENT: [u8; 32] = [1; 32];
+    const SERVER: [u8; 32] = [2; 32];
+
+    async fn sockets() -> (impl AsyncRead + AsyncWrite + Unpin, impl AsyncRead + AsyncWrite + Unpin) {
+        crate::hostile::sockets().await
+    }
+
+    fn tls(seed: [u8; 32]) -> Tls {
+        Tls::new(&Identity::from_seed(&seed)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_hybrid_exchange_and_aes_are_negotiated_and_both_keys_proved() {
+        let (near, far) = sockets().await;
+        let (client, server) = (tls(CLIENT), tls(SERVER));
+        let (connected, accepted) = tokio::join!(client.connect(near), server.accept(far));
+        let ((server_key, near), (client_key, far)) = (connected.unwrap(), accepted.unwrap());
+        assert_eq!(server_key, Identity::from_seed(&SERVER).peer_key());
+        assert_eq!(client_key, Identity::from_seed(&CLIENT).peer_key());
+        let states: [&CommonState; 2] = [near.get_ref().1, far.get_ref().1];
+        for state in states {
+            let group = state.negotiated_key_exchange_group().unwrap().name();
+            assert_eq!(group, NamedGroup::X25519MLKEM768);
+            let suite = state.negotiated_cipher_suite().unwrap().suite();
+            assert_eq!(suite, CipherSuite::TLS13_AES_256_GCM_SHA384);
+        }
+    }
+
+    /// Connects with a changed configuration; the client's and the server's outcome.
+    async fn connect_with(change: impl FnOnce(&mut ClientConfig)) -> [bool; 2] {
+        let (near, far) = sockets().await;
+        let mut client = tls(CLIENT);
+        change(Arc::get_mut(&mut client.client).unwrap());
+        let server = tls(SERVER);
+        let (connected, accepted) = tokio::join!(client.connect(near), server.accept(far));
+        [connected.is_ok(), accepted.is_ok()]
+    }
+
+    #[tokio::test]
+    async fn a_peer_without_the_hybrid_exchange_is_refused() {
+        let classic = CryptoProvider {
+            kx_groups: vec![rustls::crypto::aws_lc_rs::kx_group::X25519],
+            ..default_provider()
+        };
+        let outcome = connect_with(|config| {
+            let mut changed = ClientConfig::builder_with_provider(Arc::new(classic))
+                .with_protocol_versions(&[&TLS13])
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(PeerVerifier))
+                .with_client_cert_resolver(config.client_auth_cert_resolver.clone());
+            changed.alpn_protocols = vec![ALPN.to_vec()];
+            *config = changed;
+        });
+        assert_eq!(outcome.await, [false, false]);
+    }
+
+    #[tokio::test]
+    async fn a_peer_of_another_protocol_is_refused() {
+        let other = connect_with(|config| config.alpn_protocols = vec![b"libp2p".to_vec()]);
+        assert_eq!(other.await, [false, false]);
+        let none = connect_with(|config| config.alpn_protocols.clear());
+        assert!(!none.await[1]);
+    }
+
+    #[tokio::test]
+    async fn a_peer_without_a_certificate_is_refused() {
+        #[derive(Debug)]
+        struct NoCertificate;
+        impl rustls::client::ResolvesClientCert for NoCertificate {
+            fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+                None
+            }
+            fn has_certs(&self) -> bool {
+                false
+            }
+        }
+        let outcome = connect_with(|config| config.client_auth_cert_resolver = Arc::new(NoCertificate));
+        assert!(!outcome.await[1]);
+    }
+}
