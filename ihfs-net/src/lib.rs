@@ -22,6 +22,8 @@ mod mux;
 mod network;
 mod peer;
 mod serve;
+#[cfg(test)]
+mod stalling;
 mod switchboard;
 mod tls;
 mod transport;

@@ -24,7 +24,7 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// rustls reads 4 KiB at a time; behind a buffer that is no system call.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Yamux writes head and payload apart; behind a buffer they leave as one TLS record and one call.
-const WRITE_BUFFER_BYTES: usize = 80 << 10;
+const WRITE_BUFFER_BYTES: usize = 32 << 10;
 
 /// The transport of this identity.
 pub(crate) fn build(tls: Tls) -> Boxed<(PeerId, StreamMuxerBox)> {
