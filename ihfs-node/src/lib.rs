@@ -1,1 +1,3 @@
 //! A hospital storage node. Never links `ihfs-client`.
+
+pub mod consensus;
