@@ -391,8 +391,12 @@ impl Network {
     }
 
     fn all_idle(&self) -> bool {
-        let idle = |node: &usize| self.machines[*node].host.as_ref().is_some_and(Host::is_idle);
-        self.honest().iter().all(idle)
+        self.all_idle_of(self.machines.len())
+    }
+
+    fn all_idle_of(&self, first: usize) -> bool {
+        let idle = |machine: &Machine| machine.host.as_ref().is_some_and(Host::is_idle);
+        self.machines[..first].iter().all(idle)
     }
 }
 

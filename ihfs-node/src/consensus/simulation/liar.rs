@@ -45,7 +45,7 @@ impl Liar {
         };
         let height = message.deciding().unwrap_or(Height(1 + dice.below(9)));
         let mut lies = Vec::new();
-        for to in 0..machines.len() {
+        for to in self.others(machines) {
             let lie = match dice.below(12) {
                 0..5 => self.vote(dice, height, round),
                 5 => self.vote(dice, height, round + 1),
@@ -115,7 +115,12 @@ impl Liar {
             blocks[place].block.header.time = Time(dice.next());
         }
         let bytes = Bytes::from(Message::Decided(blocks).encode());
-        (0..machines.len()).map(|to| (to, bytes.clone())).collect()
+        self.others(machines).into_iter().map(|to| (to, bytes.clone())).collect()
+    }
+
+    fn others(&self, machines: &[Machine]) -> Vec<usize> {
+        let is_other = |machine: &Machine| super::key(machine.seed).public() != self.key.public();
+        (0..machines.len()).filter(|place| is_other(&machines[*place])).collect()
     }
 }
 
