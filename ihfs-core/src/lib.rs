@@ -5,6 +5,8 @@
 
 pub mod codec;
 pub mod crypto;
+pub mod cut;
+pub mod dicom;
 pub mod ids;
 pub mod ledger;
 pub mod sealed;
