@@ -6,6 +6,8 @@
 pub mod codec;
 pub mod crypto;
 pub mod grants;
+pub mod cut;
+pub mod dicom;
 pub mod ids;
 pub mod ledger;
 pub mod members;
