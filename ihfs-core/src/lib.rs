@@ -15,3 +15,4 @@ pub mod placement;
 pub mod receipt;
 pub mod sealed;
 pub mod words;
+pub mod tree;

@@ -1,0 +1,123 @@
+//! The tree inside a record: names, entries, folders, files and the root above them.
+//!
+//! All of it is sealed before it leaves; a node sees chunks and no shape. Pages come through a
+//! [`ChunkSource`], which the caller implements; nothing here knows where chunks are kept.
+
+use std::sync::Arc;
+
+use crate::ids::{ChunkId, RecordId};
+use crate::sealed::{OpenError, SealedChunk};
+
+pub mod entry;
+pub mod file;
+pub mod folder;
+pub mod name;
+pub mod pages;
+pub mod root;
+pub mod sorted;
+
+/// Gives the chunks that a tree stands in.
+pub trait ChunkSource {
+    /// Why a chunk could not be had.
+    type Error;
+
+    /// The chunk with this address. Keeping chunks that are asked for again is the source's matter.
+    ///
+    /// # Errors
+    /// Whatever kept the source from getting it.
+    fn chunk(&self, id: ChunkId) -> Result<Arc<SealedChunk>, Self::Error>;
+}
+
+impl<S: ChunkSource + ?Sized> ChunkSource for &S {
+    type Error = S::Error;
+
+    fn chunk(&self, id: ChunkId) -> Result<Arc<SealedChunk>, Self::Error> {
+        (**self).chunk(id)
+    }
+}
+
+impl<S: ChunkSource + ?Sized> ChunkSource for Arc<S> {
+    type Error = S::Error;
+
+    fn chunk(&self, id: ChunkId) -> Result<Arc<SealedChunk>, Self::Error> {
+        (**self).chunk(id)
+    }
+}
+
+/// Why a part of a tree could not be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TreeError<E> {
+    /// The chunk could not be had.
+    #[error("a chunk of the tree could not be fetched")]
+    Source(#[source] E),
+    /// The chunk is there and its page does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The page opens and is not what its parent says it is: its writer was faulty or dishonest.
+    #[error("a tree page in chunk {chunk:?} is malformed: {fault}")]
+    Page {
+        /// The chunk that holds the page.
+        chunk: ChunkId,
+        /// What is wrong with it.
+        fault: PageFault,
+    },
+    /// The page belongs to the commit that is being written and cannot be read before it is complete.
+    #[error("a tree page of an unfinished commit cannot be read back")]
+    Unwritten,
+    /// Folders stand in folders beyond [`name::DEPTH_MAX`].
+    #[error("folders are nested deeper than {} levels", name::DEPTH_MAX)]
+    TooDeep,
+}
+
+/// What is wrong with a tree page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PageFault {
+    /// It holds nothing; an empty folder or file has no page.
+    #[error("it is empty")]
+    Empty,
+    /// It stands at another level than its parent says.
+    #[error("it is of level {found}, its parent says {expected}")]
+    WrongLevel {
+        /// What the parent says.
+        expected: u8,
+        /// What the page is.
+        found: u8,
+    },
+    /// Its items are not in strictly ascending order, or not behind those of the page before it.
+    #[error("its items are not in order")]
+    NotSorted,
+    /// Its items do not add up to what its parent says of it.
+    #[error("its items are not those that its parent names")]
+    WrongSpan,
+    /// A sum over its items leaves 64 bits.
+    #[error("its sums overflow")]
+    Overflow,
+}
+
+/// What stands at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A folder, file or symbolic link of this record.
+    Item(entry::Item),
+    /// Nothing. Of the path, `present` names exist.
+    Missing {
+        /// How many leading names exist.
+        present: usize,
+    },
+    /// A name in the middle of the path is a file or a symbolic link.
+    NotAFolder {
+        /// How many leading names lead to it.
+        depth: usize,
+        /// What it is.
+        item: entry::Item,
+    },
+    /// The path leads into a nested record.
+    Crossing {
+        /// The nested record.
+        record: RecordId,
+        /// What it was when it was attached.
+        kind: entry::NestedKind,
+        /// The names behind it; none when the path ends at the nested record itself.
+        rest: Vec<name::Name>,
+    },
+}
