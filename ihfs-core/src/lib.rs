@@ -5,14 +5,14 @@
 
 pub mod codec;
 pub mod crypto;
-pub mod grants;
 pub mod cut;
 pub mod dicom;
+pub mod grants;
 pub mod ids;
 pub mod ledger;
 pub mod members;
 pub mod placement;
 pub mod receipt;
 pub mod sealed;
-pub mod words;
 pub mod tree;
+pub mod words;

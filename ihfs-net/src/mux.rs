@@ -47,10 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Mux<S> {
     type Substream = Stream;
     type Error = ConnectionError;
 
-    fn poll_inbound(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Stream, ConnectionError>> {
+    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Stream, ConnectionError>> {
         if let Some(stream) = self.inbound.pop_front() {
             return Poll::Ready(Ok(stream));
         }

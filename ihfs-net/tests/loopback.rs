@@ -101,8 +101,7 @@ async fn the_largest_message_travels_both_ways_and_a_larger_one_is_refused() {
     echo(incoming);
     let (client, _) = client(2).await;
     introduce(&client, &node);
-    let largest =
-        Message { header: vec![1; HEADER_BYTES_MAX].into(), body: vec![2; BODY_BYTES_MAX].into() };
+    let largest = Message { header: vec![1; HEADER_BYTES_MAX].into(), body: vec![2; BODY_BYTES_MAX].into() };
     let asked = (0..24).map(|_| client.request(node.key(), Conversation::Chunk, largest.clone(), DEADLINE));
     for answer in join_all(asked).await {
         assert_eq!(answer.as_ref(), Ok(&largest));
@@ -222,7 +221,8 @@ async fn a_dropped_reply_and_a_dropped_service_are_told_to_the_requester() {
 
 #[tokio::test]
 async fn more_requests_than_the_node_takes_at_once_are_told_that_it_is_busy() {
-    let (node, mut incoming) = node(1, Limits { requests_in_flight_per_stream: 2, ..Limits::default() }).await;
+    let (node, mut incoming) =
+        node(1, Limits { requests_in_flight_per_stream: 2, ..Limits::default() }).await;
     let (client, _) = client(2).await;
     introduce(&client, &node);
     let mut requests: FuturesUnordered<_> = (0..5).map(|_| ask(&client, &node, "?")).collect();

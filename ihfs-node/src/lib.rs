@@ -1,4 +1,4 @@
 //! A hospital storage node. Never links `ihfs-client`.
 
-pub mod store;
 pub mod consensus;
+pub mod store;

@@ -9,6 +9,8 @@ use prost::Message;
 pub const PROTOCOL_VERSION: u32 = 1;
 /// Most bytes of a message's header.
 pub const HEADER_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of a message that travels as the body.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Most keys of one request for proofs: with a proof of 1.5 KiB each the answer stays a body.
 pub const PROVE_KEYS_MAX: usize = 32;
 /// Most bytes of list items in one answer.
@@ -61,6 +63,20 @@ pub fn decode<M: Message + Default>(bytes: bytes::Bytes, limit: usize) -> Result
         return Err(Malformed);
     }
     M::decode(bytes).map_err(|_| Malformed)
+}
+
+/// A message without a chunk as header and body: one that is longer than a header travels as the body.
+pub fn to_parts(message: &impl Message) -> (bytes::Bytes, bytes::Bytes) {
+    let bytes = encode(message);
+    if bytes.len() <= HEADER_BYTES_MAX { (bytes, bytes::Bytes::new()) } else { (bytes::Bytes::new(), bytes) }
+}
+
+/// Reads what [`to_parts`] made.
+///
+/// # Errors
+/// [`Malformed`]: too long, or not of this shape.
+pub fn from_parts<M: Message + Default>(header: bytes::Bytes, body: bytes::Bytes) -> Result<M, Malformed> {
+    if header.is_empty() { decode(body, MESSAGE_BYTES_MAX) } else { decode(header, HEADER_BYTES_MAX) }
 }
 
 impl ledger::Refusal {

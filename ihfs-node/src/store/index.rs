@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ihfs_core::ids::{ChunkId, RecordId, Time, Version};
 use redb::{
-    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    StorageBackend, StorageError, Table, TableDefinition, TableError, WriteTransaction,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, StorageBackend, StorageError, Table, TableDefinition, TableError,
+    WriteTransaction,
 };
 
 use super::disk::{Disk, DiskFile};
@@ -102,7 +103,9 @@ pub(super) struct PinRequest {
 /// Why the index cannot be used as it is.
 #[derive(Debug)]
 pub(super) enum OpenIndexError {
-    Unknown { version: u64 },
+    Unknown {
+        version: u64,
+    },
     /// To be rebuilt.
     Unusable,
     Fault(StoreFault),
@@ -128,7 +131,8 @@ impl Index {
             }
             Err(_) => return Err(OpenIndexError::Unusable),
         };
-        let index = Self { disk, cache_bytes, database: RwLock::new(Some(database)), cursor: Mutex::default() };
+        let index =
+            Self { disk, cache_bytes, database: RwLock::new(Some(database)), cursor: Mutex::default() };
         match index.meta(FORMAT).map_err(OpenIndexError::Fault)? {
             None | Some(0) => Ok(index),
             Some(version) if version == u64::from(FORMAT_VERSION) => Ok(index),
@@ -432,7 +436,8 @@ impl<'t> Batch<'t> {
     fn finish(mut self) -> Result<u64, redb::Error> {
         for (number, change) in std::mem::take(&mut self.live) {
             let mut row = self.segment(number)?;
-            row.1 = row.1.checked_add_signed(change).expect("live bytes are counted once when they come and go");
+            row.1 =
+                row.1.checked_add_signed(change).expect("live bytes are counted once when they come and go");
             self.segments.insert(number, row)?;
         }
         let sequence = self.meta.get(SEQUENCE)?.map_or(0, |value| value.value()) + 1;
@@ -593,7 +598,11 @@ impl<'t> Batch<'t> {
         }
         let expected = Version(old.0).next();
         if request.version != expected {
-            return Ok(Err(PinError::OutOfOrder { record: request.record, expected, found: request.version }));
+            return Ok(Err(PinError::OutOfOrder {
+                record: request.record,
+                expected,
+                found: request.version,
+            }));
         }
         let mut row = (request.version.0, old.1, old.2);
         for (id, length) in &request.added {

@@ -625,7 +625,9 @@ impl SegmentScan {
             let key = self.key;
             let decoded = decode_entry_header(&key, place, self.peek()?);
             match decoded {
-                Ok(header) if self.at + ENTRY_HEADER_BYTES as u64 + u64::from(header.body_bytes) <= self.len => {
+                Ok(header)
+                    if self.at + ENTRY_HEADER_BYTES as u64 + u64::from(header.body_bytes) <= self.len =>
+                {
                     self.at += header.entry_bytes();
                     return Ok(Some(FoundEntry { place, header }));
                 }
