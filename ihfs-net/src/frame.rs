@@ -56,8 +56,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Self; 5] =
-        [Self::Busy, Self::NotAdmitted, Self::Unanswered, Self::NotServed, Self::TooLarge];
+    const ALL: [Self; 5] = [Self::Busy, Self::NotAdmitted, Self::Unanswered, Self::NotServed, Self::TooLarge];
 }
 
 /// The first [`HEAD_BYTES`] of a frame, checked.

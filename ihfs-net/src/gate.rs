@@ -39,10 +39,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self {
-            policy: RwLock::new(Arc::new(|_| Admission::Guest)),
-            rates: Mutex::new(Rates::new(limits)),
-        }
+        Self { policy: RwLock::new(Arc::new(|_| Admission::Guest)), rates: Mutex::new(Rates::new(limits)) }
     }
 
     pub(crate) fn set_policy(&self, policy: Policy) {

@@ -14,7 +14,9 @@ use libp2p::{Multiaddr, tcp};
 
 use crate::frame::{HEAD_BYTES, Head, Kind, Refusal};
 use crate::tls::Tls;
-use crate::{Admission, BODY_BYTES_MAX, Conversation, Identity, Incoming, Limits, Message, Network, transport};
+use crate::{
+    Admission, BODY_BYTES_MAX, Conversation, Identity, Incoming, Limits, Message, Network, transport,
+};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const DIAL: DialOpts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
@@ -112,7 +114,10 @@ async fn a_ping_is_answered() {
     stream.flush().await.unwrap();
     let mut pong = [0; HEAD_BYTES];
     stream.read_exact(&mut pong).await.unwrap();
-    assert_eq!(Head::decode(&pong, Conversation::Status), Ok(Head::bare(Kind::Pong, Conversation::Status, 9)));
+    assert_eq!(
+        Head::decode(&pong, Conversation::Status),
+        Ok(Head::bare(Kind::Pong, Conversation::Status, 9))
+    );
 }
 
 #[tokio::test]

@@ -161,14 +161,12 @@ async fn a_request_that_finds_no_memory_is_told_that_the_peer_is_busy() {
     let (near, far) = pipe(1 << 20);
     let (lane, _end) = run_lane(near, 4);
     let (mut incoming, _served) = run_server(far, 1000);
-    let ((first, second), ()) = tokio::join!(
-        async { tokio::join!(lane.ask(message(900)), lane.ask(message(900))) },
-        async {
+    let ((first, second), ()) =
+        tokio::join!(async { tokio::join!(lane.ask(message(900)), lane.ask(message(900))) }, async {
             let holding = incoming.next().await.unwrap();
             tokio::time::sleep(Duration::from_secs(20)).await;
             holding.reply.send(message(1)).await.unwrap();
-        }
-    );
+        });
     assert_eq!(first.unwrap(), message(1));
     assert!(matches!(second, Err(LaneError::Refused(Refusal::Busy))));
 }

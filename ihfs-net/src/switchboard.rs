@@ -102,14 +102,7 @@ impl Switchboard {
         commands: mpsc::Receiver<Command>,
         cuts: mpsc::UnboundedReceiver<ConnectionId>,
     ) -> Self {
-        Self {
-            swarm,
-            directory,
-            commands,
-            cuts,
-            connections: HashMap::new(),
-            waiting: HashMap::new(),
-        }
+        Self { swarm, directory, commands, cuts, connections: HashMap::new(), waiting: HashMap::new() }
     }
 
     /// Runs until it is told to end, or nobody is left who could tell it anything.

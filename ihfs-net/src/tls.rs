@@ -22,8 +22,8 @@ use rustls::crypto::aws_lc_rs::cipher_suite::{
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group::X25519MLKEM768, sign::any_ecdsa_type};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::{CertificateDer, IpAddr, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{

@@ -176,7 +176,8 @@ impl State {
 
 /// Whether the message of this number is lost: a hash, so that the order of tasks plays no part.
 fn is_lost(seed: u64, from: PeerKey, to: PeerKey, number: u64, loss_ppm: u32) -> bool {
-    let words = [from, to].into_iter().flat_map(|key| key.as_bytes().chunks_exact(8).map(word).collect::<Vec<_>>());
+    let words =
+        [from, to].into_iter().flat_map(|key| key.as_bytes().chunks_exact(8).map(word).collect::<Vec<_>>());
     let hash = words.chain([number]).fold(seed, |hash, word| mix(hash ^ word));
     hash % 1_000_000 < u64::from(loss_ppm)
 }

@@ -114,7 +114,8 @@ pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
 
 async fn write_all<W: AsyncWrite + Unpin>(writer: &mut W, mut bytes: &[u8]) -> Result<(), StreamEnd> {
     while !bytes.is_empty() {
-        let written = timeout(WRITE_STALL_MAX, writer.write(bytes)).await.map_err(|_| StreamEnd::Stalled)??;
+        let written =
+            timeout(WRITE_STALL_MAX, writer.write(bytes)).await.map_err(|_| StreamEnd::Stalled)??;
         if written == 0 {
             return Err(io::Error::from(io::ErrorKind::WriteZero).into());
         }

@@ -101,8 +101,7 @@ async fn the_largest_message_travels_both_ways_and_a_larger_one_is_refused() {
     echo(incoming);
     let (client, _) = client(2).await;
     introduce(&client, &node);
-    let largest =
-        Message { header: vec![1; HEADER_BYTES_MAX].into(), body: vec![2; BODY_BYTES_MAX].into() };
+    let largest = Message { header: vec![1; HEADER_BYTES_MAX].into(), body: vec![2; BODY_BYTES_MAX].into() };
     let asked = (0..24).map(|_| client.request(node.key(), Conversation::Chunk, largest.clone(), DEADLINE));
     for answer in join_all(asked).await {
         assert_eq!(answer.as_ref(), Ok(&largest));
@@ -222,7 +221,8 @@ async fn a_dropped_reply_and_a_dropped_service_are_told_to_the_requester() {
 
 #[tokio::test]
 async fn more_requests_than_the_node_takes_at_once_are_told_that_it_is_busy() {
-    let (node, mut incoming) = node(1, Limits { requests_in_flight_per_stream: 2, ..Limits::default() }).await;
+    let (node, mut incoming) =
+        node(1, Limits { requests_in_flight_per_stream: 2, ..Limits::default() }).await;
     let (client, _) = client(2).await;
     introduce(&client, &node);
     let mut requests: FuturesUnordered<_> = (0..5).map(|_| ask(&client, &node, "?")).collect();
@@ -311,4 +311,42 @@ async fn a_shut_down_network_says_so_and_ends_its_incoming() {
     assert!(incoming.next().await.is_none());
     let asked = clone.request(key, Conversation::Join, message("", 0), DEADLINE).await;
     assert_eq!(asked, Err(RequestError::ShutDown));
+}
+
+#[tokio::test]
+async fn handshakes_that_never_end_do_not_lock_others_out_for_ever() {
+    let (node, incoming) =
+        node(1, Limits { handshakes: 4, handshakes_per_address: 2, ..Limits::default() }).await;
+    echo(incoming);
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        silent.push(tokio::net::TcpStream::connect(node.listen_addresses()[0]).await.unwrap());
+    }
+    // The third from this address is closed at once.
+    let mut third = tokio::net::TcpStream::connect(node.listen_addresses()[0]).await.unwrap();
+    assert!(matches!(third.read(&mut [0; 1]).await, Ok(0) | Err(_)));
+    drop(silent);
+    let (client, _) = client(2).await;
+    introduce(&client, &node);
+    // The node hears of the two ends in its own time.
+    while ask(&client, &node, "in").await.is_err() {}
+}
+
+#[tokio::test]
+async fn guests_do_not_crowd_out_members() {
+    let (node, incoming) = node(1, Limits { connections_of_guests: 1, ..Limits::default() }).await;
+    echo(incoming);
+    let (member, _) = client(2).await;
+    let key = member.key();
+    node.allow(move |peer| if peer == key { Admission::Member } else { Admission::Guest });
+    let join = |client: Network| {
+        introduce(&client, &node);
+        let peer = node.key();
+        async move { client.request(peer, Conversation::Join, message("?", 0), DEADLINE).await }
+    };
+    let ((first, _first), (second, _second)) = (client(3).await, client(4).await);
+    assert!(join(first.clone()).await.is_ok());
+    assert!(join(second).await.is_err());
+    assert!(join(member).await.is_ok());
+    assert!(join(first).await.is_ok());
 }

@@ -67,9 +67,8 @@ async fn pair() -> Pair {
 /// MiB per second, 16 requests in flight.
 async fn network(pair: &Pair, chunks: usize, question: Message) -> f64 {
     let start = Instant::now();
-    let asked = stream::iter(0..chunks).map(|_| {
-        pair.client.request(pair.node.key(), Conversation::Chunk, question.clone(), DEADLINE)
-    });
+    let asked = stream::iter(0..chunks)
+        .map(|_| pair.client.request(pair.node.key(), Conversation::Chunk, question.clone(), DEADLINE));
     asked.buffer_unordered(16).for_each(|answer| async { drop(answer.unwrap()) }).await;
     chunks as f64 / start.elapsed().as_secs_f64()
 }
@@ -134,7 +133,10 @@ async fn chunks_over_40_ms() {
         println!("{what}: {:?}", start.elapsed());
     }
     for chunks in [1, 16, 128, 128] {
-        println!("{chunks} chunks over 40 ms: {:.0} MiB/s", network(&pair, chunks, Message::of_header(FETCH)).await);
+        println!(
+            "{chunks} chunks over 40 ms: {:.0} MiB/s",
+            network(&pair, chunks, Message::of_header(FETCH)).await
+        );
     }
 }
 

@@ -29,7 +29,9 @@ fn echo(mut incoming: Incoming) {
 }
 
 async fn ask(client: &Network) -> Result<Message, RequestError> {
-    client.request(NODE, Conversation::Chunk, Message::of_header(Bytes::from_static(b"12345")), DEADLINE).await
+    client
+        .request(NODE, Conversation::Chunk, Message::of_header(Bytes::from_static(b"12345")), DEADLINE)
+        .await
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,7 +93,8 @@ async fn loss_depends_on_the_seed_alone_and_a_retry_gets_through() {
 #[tokio::test(start_paused = true)]
 async fn admission_limits_and_refusals_are_those_of_the_real_network() {
     let twin = Twin::new(1);
-    let limits = Limits { requests_in_flight_per_stream: 1, guest_requests_per_minute: 1, ..Limits::default() };
+    let limits =
+        Limits { requests_in_flight_per_stream: 1, guest_requests_per_minute: 1, ..Limits::default() };
     let (node, mut incoming) = twin.network(NODE, limits);
     let client = twin.network(CLIENT, Limits::default()).0;
     assert_eq!(ask(&client).await, Err(RequestError::NotAdmitted { peer: NODE }));
