@@ -1,7 +1,7 @@
 //! How much a network takes on: connections, streams, requests, memory and guests.
 
-/// Limits of one [`Network`](crate::Network). The defaults suit a node of a hospital and keep its
-/// receive memory under 128 MiB.
+/// Limits of one [`Network`](crate::Network). The defaults suit a node of a hospital: what is served
+/// holds at most 64 MiB (requests and answers), besides Yamux windows and buffers per connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections in all, handshakes included. 512: a hospital's workstations; each costs about 200 KiB.
