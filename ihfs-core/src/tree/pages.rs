@@ -63,6 +63,15 @@ pub struct Top<S> {
     pub child: Child<S>,
 }
 
+/// What a walk over a sequence comes by.
+#[derive(Debug)]
+pub(crate) enum Visited<L> {
+    /// A page; what it holds follows.
+    Page(Ref),
+    /// A leaf.
+    Leaf(L),
+}
+
 impl<S> From<(u8, Child<S>)> for Top<S> {
     fn from((level, child): (u8, Child<S>)) -> Self {
         Self { level, child }

@@ -1,13 +1,12 @@
 //! Sorted maps in pages: folders by name, nested records by id.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::entry::REF_WEIGHT;
-use super::pages::{Child, LEVEL_MAX, Leaf, SequenceBuilder, SequencePage, Top, load, lower_top};
+use super::pages::{Child, LEVEL_MAX, Leaf, SequenceBuilder, SequencePage, Top, Visited, load, lower_top};
 use super::{ChunkSource, PageFault, TreeError};
 use crate::sealed::{PackWriter, Place, Ref};
 
@@ -107,8 +106,8 @@ pub struct Difference<E> {
     pub new: Option<E>,
 }
 
-/// New items by key; `None` removes.
-pub type Changes<E> = BTreeMap<<E as Keyed>::Key, Option<E>>;
+/// New items by key, in order; `None` removes.
+pub type Change<'c, E> = (&'c <E as Keyed>::Key, Option<&'c E>);
 
 impl<E: Keyed> Default for SortedPages<E> {
     fn default() -> Self {
@@ -183,14 +182,14 @@ impl<E: Keyed> SortedPages<E> {
     pub fn update<S: ChunkSource>(
         &self,
         source: &S,
-        changes: &Changes<E>,
+        changes: &[Change<'_, E>],
         writer: &mut PackWriter<'_>,
     ) -> Result<Self, TreeError<S::Error>> {
-        let changes: Vec<_> = changes.iter().collect();
+        assert!(changes.is_sorted_by(|left, right| left.0 < right.0), "changes come in order, each key once");
         let mut update = Update { source, writer, builder: SequenceBuilder::new() };
         match &self.top {
-            Some(top) => update.page(top.level, &top.child, &changes, None)?,
-            None => update.push_new(&changes),
+            Some(top) => update.page(top.level, &top.child, changes, None)?,
+            None => update.push_new(changes),
         }
         let Update { writer, builder, .. } = update;
         let top = builder.finish(writer).map(|top| lower_top::<E, S>(source, top)).transpose()?;
@@ -221,29 +220,6 @@ impl<E: Keyed> SortedPages<E> {
                 Step::TakeLeft => visit(Difference { old: left.take(), new: None }),
                 Step::TakeRight => visit(Difference { old: None, new: right.take() }),
                 Step::TakeBoth => visit(Difference { old: left.take(), new: right.take() }),
-            }
-        }
-    }
-
-    /// Calls `visit` with the chunk of every page, as often as it holds one.
-    ///
-    /// # Errors
-    /// [`TreeError`] when a page cannot be read.
-    pub fn for_each_item<S: ChunkSource, F: From<TreeError<S::Error>>>(
-        &self,
-        source: &S,
-        visit_page: &mut dyn FnMut(&Ref),
-        visit_item: &mut dyn FnMut(E) -> Result<(), F>,
-    ) -> Result<(), F> {
-        let mut cursor = Cursor::new(self);
-        loop {
-            match cursor.peek() {
-                None => return Ok(()),
-                Some(Pending::Page(_, child)) => {
-                    visit_page(&child.1);
-                    cursor.open(source)?;
-                }
-                Some(Pending::Item(_)) => visit_item(cursor.take().expect("just seen"))?,
             }
         }
     }
@@ -318,8 +294,6 @@ struct Update<'a, 'w, E: Keyed, S> {
     builder: SequenceBuilder<E>,
 }
 
-type Change<'c, E> = (&'c <E as Keyed>::Key, &'c Option<E>);
-
 impl<E: Keyed, S: ChunkSource> Update<'_, '_, E, S> {
     /// Carries one old page over. `changes` are those that fall into it: behind the page before it, and up to
     /// its last key, or without end for the last page. `after` is the last key of the page before it.
@@ -374,7 +348,7 @@ impl<E: Keyed, S: ChunkSource> Update<'_, '_, E, S> {
                 Some(((key, change), rest)) if *key == item.key() => {
                     changes = rest;
                     if let Some(new) = change {
-                        self.builder.push(new.clone(), self.writer);
+                        self.builder.push((*new).clone(), self.writer);
                     }
                 }
                 _ => self.builder.push(item, self.writer),
@@ -386,7 +360,7 @@ impl<E: Keyed, S: ChunkSource> Update<'_, '_, E, S> {
     fn push_new(&mut self, changes: &[Change<'_, E>]) {
         for (_, change) in changes {
             if let Some(new) = change {
-                self.builder.push(new.clone(), self.writer);
+                self.builder.push((*new).clone(), self.writer);
             }
         }
     }
@@ -413,7 +387,7 @@ fn load_behind<E: Keyed, S: ChunkSource>(
 }
 
 /// Walks a sorted map from left to right and opens pages only on demand.
-struct Cursor<E: Keyed> {
+pub(crate) struct Cursor<E: Keyed> {
     /// What follows, the next one last.
     pending: Vec<Pending<E>>,
     /// Key of the last item or page that was passed.
@@ -426,7 +400,7 @@ enum Pending<E: Keyed> {
 }
 
 impl<E: Keyed> Cursor<E> {
-    fn new(map: &SortedPages<E>) -> Self {
+    pub(crate) fn new(map: &SortedPages<E>) -> Self {
         let top = map.top.iter().map(|top| Pending::Page(top.level, top.child.clone()));
         Self { pending: top.collect(), passed: None }
     }
@@ -465,7 +439,23 @@ impl<E: Keyed> Cursor<E> {
         Ok(())
     }
 
-    fn next_item<S: ChunkSource>(&mut self, source: &S) -> Result<Option<E>, TreeError<S::Error>> {
+    /// The next page or item, pages before what is in them.
+    pub(crate) fn visit<S: ChunkSource>(
+        &mut self,
+        source: &S,
+    ) -> Result<Option<Visited<E>>, TreeError<S::Error>> {
+        match self.peek() {
+            None => Ok(None),
+            Some(Pending::Item(_)) => Ok(self.take().map(Visited::Leaf)),
+            Some(Pending::Page(_, child)) => {
+                let at = child.1.clone();
+                self.open(source)?;
+                Ok(Some(Visited::Page(at)))
+            }
+        }
+    }
+
+    pub(crate) fn next_item<S: ChunkSource>(&mut self, source: &S) -> Result<Option<E>, TreeError<S::Error>> {
         loop {
             match self.peek() {
                 None => return Ok(None),
@@ -475,7 +465,11 @@ impl<E: Keyed> Cursor<E> {
         }
     }
 
-    fn skip_to<S: ChunkSource>(&mut self, source: &S, after: &E::Key) -> Result<(), TreeError<S::Error>> {
+    pub(crate) fn skip_to<S: ChunkSource>(
+        &mut self,
+        source: &S,
+        after: &E::Key,
+    ) -> Result<(), TreeError<S::Error>> {
         loop {
             match self.peek() {
                 Some(Pending::Page(_, child)) if child.0.last <= *after => self.pop(),
