@@ -31,6 +31,8 @@ const MAGIC: &[u8] = b"DICM";
 const META_GROUP: u16 = 0x0002;
 /// Group with which data sets without a preamble begin.
 const IDENTIFYING_GROUP: u16 = 0x0008;
+/// Retired, but old files use it.
+pub(crate) const EXPLICIT_VR_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 /// Group of items and delimiters.
 const ITEM_GROUP: u16 = 0xFFFE;
 /// Ends an item of undefined length.
@@ -341,7 +343,7 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
         match self.attributes.ascii(tags::TRANSFER_SYNTAX_UID) {
             _ if little == IDENTIFYING_GROUP => false,
             _ if big == IDENTIFYING_GROUP => true,
-            Some(declared) => declared == uids::EXPLICIT_VR_BIG_ENDIAN,
+            Some(declared) => declared == EXPLICIT_VR_BIG_ENDIAN,
             None => big < little,
         }
     }

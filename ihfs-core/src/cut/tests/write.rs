@@ -2,6 +2,8 @@
 
 use dicom_dictionary_std::uids;
 
+use crate::dicom::header::EXPLICIT_VR_BIG_ENDIAN;
+
 /// How elements are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Syntax {
@@ -28,7 +30,7 @@ impl Syntax {
     pub(crate) const fn uid(self) -> &'static str {
         match self {
             Self::ExplicitLittle => uids::EXPLICIT_VR_LITTLE_ENDIAN,
-            Self::ExplicitBig => uids::EXPLICIT_VR_BIG_ENDIAN,
+            Self::ExplicitBig => EXPLICIT_VR_BIG_ENDIAN,
             Self::ImplicitLittle => uids::IMPLICIT_VR_LITTLE_ENDIAN,
         }
     }
