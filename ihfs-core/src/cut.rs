@@ -12,7 +12,7 @@ mod fragments;
 mod frames;
 mod read_at;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use read_at::ReadAt;
 

@@ -173,3 +173,85 @@ fn short(text: &str) -> Option<String> {
 fn steers_a_terminal(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
+
+#[cfg(test)]
+mod tests {
+    use dicom_dictionary_std::uids;
+
+    use super::*;
+    use crate::cut::cut;
+    use crate::cut::tests::write::{File, Syntax, even};
+
+    fn described(character_set: &[u8], description: &[u8]) -> Option<String> {
+        let mut file = File::part10(Syntax::ExplicitLittle, uids::EXPLICIT_VR_LITTLE_ENDIAN);
+        file.element(0x0008_0005, b"CS", &even(character_set, b' '));
+        file.element(0x0008_0060, b"CS", b"MR");
+        file.element(0x0008_103E, b"LO", &even(description, b' '));
+        Summary::read(&file.bytes)?.series_description
+    }
+
+    #[test]
+    fn the_header_piece_alone_tells_the_summary() {
+        for syntax in Syntax::ALL {
+            let mut file = File::part10(syntax, syntax.uid());
+            file.identify("Head, axial");
+            file.element(0x0010_0010, b"PN", b"Roe^Jane");
+            file.element(0x0010_0020, b"LO", b"  ");
+            file.element(0x0020_000D, b"UI", b"1.2.3\0");
+            file.element(0x0020_0011, b"IS", b"7 ");
+            file.image(512, 256, 12);
+            file.pixels(&vec![7; 512 * 256 * 2 * 12]);
+            let Ok(plan) = cut(&file.bytes[..]);
+            let header = plan.pieces().next().unwrap();
+            let summary = Summary::read(&file.bytes[..header.length as usize]).unwrap();
+            assert_eq!(summary.modality.as_deref(), Some("CT"));
+            assert_eq!(summary.sop_class.unwrap().name, Some("CT Image Storage"));
+            assert!(summary.transfer_syntax.unwrap().name.is_some());
+            assert_eq!(summary.series_description.as_deref(), Some("Head, axial"));
+            assert_eq!(summary.study_instance_uid.as_deref(), Some("1.2.3"));
+            assert_eq!((summary.rows, summary.columns, summary.frames), (Some(512), Some(256), Some(12)));
+            assert_eq!(summary.series_number, Some(7));
+            assert!(summary.has_patient_name && !summary.has_patient_id);
+        }
+    }
+
+    #[test]
+    fn a_header_cut_short_tells_what_it_has() {
+        let mut file = File::part10(Syntax::ExplicitLittle, uids::EXPLICIT_VR_LITTLE_ENDIAN);
+        file.identify("x");
+        file.header(0x5200_9230, b"SQ", u32::MAX);
+        assert_eq!(Summary::read(&file.bytes).unwrap().modality.as_deref(), Some("CT"));
+    }
+
+    #[test]
+    fn what_is_not_dicom_has_no_summary() {
+        assert_eq!(Summary::read(b""), None);
+        assert_eq!(Summary::read(b"A letter to the doctor."), None);
+        assert_eq!(Summary::read(&[8; 4000]), None);
+    }
+
+    #[test]
+    fn texts_are_read_in_their_character_set() {
+        assert_eq!(described(b"ISO_IR 100", b"Sch\xE4del").as_deref(), Some("Sch\u{E4}del"));
+        assert_eq!(described(b"ISO_IR 192", "Sch\u{E4}del".as_bytes()).as_deref(), Some("Sch\u{E4}del"));
+        assert_eq!(described(b"ISO_IR 144", b"\xB3\xDE\xDB").as_deref(), Some("\u{413}\u{43E}\u{43B}"));
+        let japanese = b"\x1B$B;3ED\x1B(B";
+        assert_eq!(described(b"\\ISO 2022 IR 87", japanese).as_deref(), Some("\u{5C71}\u{7530}"));
+        assert!(described(b"unheard of", b"Sch\xE4del").is_some());
+    }
+
+    #[test]
+    fn texts_are_bounded_and_steer_no_terminal() {
+        let description = described(b"ISO_IR 100", &[b'x'; 9000]).unwrap();
+        assert_eq!(description.chars().count(), TEXT_CHARACTERS_MAX);
+        assert_eq!(described(b"ISO_IR 100", b"a\x07b").as_deref(), Some("a\u{FFFD}b"));
+        assert_eq!(described(b"ISO_IR 192", "a\u{202E}b".as_bytes()).as_deref(), Some("a\u{FFFD}b"));
+    }
+
+    #[test]
+    fn a_study_date_is_eight_digits_or_nothing() {
+        assert_eq!(date("20260131").as_deref(), Some("20260131"));
+        assert_eq!(date("1994.01.31").as_deref(), Some("19940131"));
+        assert_eq!(date("yesterday"), None);
+    }
+}

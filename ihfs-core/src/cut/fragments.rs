@@ -106,11 +106,12 @@ impl<R: ReadAt + ?Sized> Fragments<'_, '_, R> {
         }
         let bytes = item_bytes(self.window, start, self.syntax)?;
         let end = bytes.and_then(|bytes| start.checked_add(ITEM_HEADER_BYTES + bytes));
-        let Some(end) = end.filter(|end| *end <= self.window.size()) else {
+        let Some(end) = end else {
             return Ok(None);
         };
         self.left -= 1;
-        self.at = end;
+        // A truncated file has the beginning of its last fragment.
+        self.at = end.min(self.window.size());
         Ok(Some(start))
     }
 

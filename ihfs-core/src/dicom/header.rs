@@ -31,6 +31,8 @@ const MAGIC: &[u8] = b"DICM";
 const META_GROUP: u16 = 0x0002;
 /// Group with which data sets without a preamble begin.
 const IDENTIFYING_GROUP: u16 = 0x0008;
+/// Retired, but old files use it.
+pub(crate) const EXPLICIT_VR_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 /// Group of items and delimiters.
 const ITEM_GROUP: u16 = 0xFFFE;
 /// Ends an item of undefined length.
@@ -325,14 +327,24 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
     /// another, and those without a meta group declare none.
     fn look(&mut self, at: u64) -> Result<Syntax, Halt<R::Error>> {
         let bytes: [u8; 6] = self.window.array(at)?.ok_or(Halt::Odd)?;
-        let group = [bytes[0], bytes[1]];
-        let is_big = u16::from_be_bytes(group) < u16::from_le_bytes(group);
+        let is_big = self.looks_big([bytes[0], bytes[1]]);
         let is_explicit = VR::from_binary([bytes[4], bytes[5]]).is_some();
         match (is_explicit, is_big) {
             (true, false) => Ok(Syntax::ExplicitLittle),
             (true, true) => Ok(Syntax::ExplicitBig),
             (false, false) => Ok(Syntax::ImplicitLittle),
             (false, true) => Err(Halt::Odd),
+        }
+    }
+
+    /// Nearly every data set begins with the identifying group. Where one does not, the declaration counts.
+    fn looks_big(&self, group: [u8; 2]) -> bool {
+        let (little, big) = (u16::from_le_bytes(group), u16::from_be_bytes(group));
+        match self.attributes.ascii(tags::TRANSFER_SYNTAX_UID) {
+            _ if little == IDENTIFYING_GROUP => false,
+            _ if big == IDENTIFYING_GROUP => true,
+            Some(declared) => declared == EXPLICIT_VR_BIG_ENDIAN,
+            None => big < little,
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::cut::ReadAt;
 
 /// Bytes read at once: most headers take two to four reads, and a skip to a far element wastes little.
-pub(crate) const WINDOW_BYTES: usize = 4 << 10;
+const WINDOW_BYTES: usize = 4 << 10;
 
 /// The buffer and the file below it.
 pub(crate) struct Window<'a, R: ?Sized> {
