@@ -1,6 +1,6 @@
 //! The only place where secrets are opened: keys, sealing, envelopes, shares, signatures.
 //!
-//! Standard constructions from vetted crates; every derivation is in [`derive`].
+//! Standard constructions from vetted crates; every derivation is in [`mod@derive`].
 
 pub mod derive;
 pub mod envelope;

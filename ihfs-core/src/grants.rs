@@ -197,7 +197,8 @@ fn open_outer(release: &ReleaseKey, outer: &[u8]) -> Result<Vec<u8>, WrongKey> {
 }
 
 impl GrantedKey {
-    fn to_bytes(&self) -> Zeroizing<[u8; GRANTED_KEY_SIZE]> {
+    /// Its kind and bytes: what the envelope holds, and what an agent of the same user keeps in memory.
+    pub fn to_bytes(&self) -> Zeroizing<[u8; GRANTED_KEY_SIZE]> {
         let (kind, key) = match self {
             Self::Record(key) => (1, key.0.expose()),
             Self::Snapshot(key) => (2, key.0.expose()),
@@ -207,7 +208,11 @@ impl GrantedKey {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads what [`Self::to_bytes`] gave.
+    ///
+    /// # Errors
+    /// [`DecodeError::Malformed`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (kind, key) = bytes.split_first().ok_or(DecodeError::Malformed)?;
         let key = Secret::new(<[u8; 32]>::try_from(key).map_err(|_| DecodeError::Malformed)?);
         match kind {

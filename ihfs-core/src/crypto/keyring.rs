@@ -176,8 +176,25 @@ impl Keyring {
         Ok(self.seal_with(&key, salt))
     }
 
+    /// The keyring's bytes for an agent of the same user to keep in memory. Never written to a disk.
+    pub fn to_secret_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(codec::encode(&self.stored()))
+    }
+
+    /// Takes back what [`Self::to_secret_bytes`] gave.
+    ///
+    /// # Errors
+    /// [`KeyringError::Damaged`].
+    pub fn from_secret_bytes(bytes: &[u8]) -> Result<Self, KeyringError> {
+        let stored: Stored = codec::decode(bytes, KEYRING_BYTES_MAX)?;
+        if stored.generations.len() > GENERATIONS_MAX {
+            return Err(DecodeError::Malformed.into());
+        }
+        Ok(Self::from_stored(&stored))
+    }
+
     fn seal_with(&self, key: &LocalKey, salt: [u8; SALT_SIZE]) -> Vec<u8> {
-        let plaintext = Zeroizing::new(codec::encode(&self.stored()));
+        let plaintext = self.to_secret_bytes();
         let length = u32::try_from(plaintext.len()).expect("a keyring is small").to_be_bytes();
         let framed = Zeroizing::new([&length, plaintext.as_slice()].concat());
         let mut file = [MAGIC.as_slice(), &salt].concat();
@@ -206,11 +223,7 @@ impl Keyring {
     fn from_padded(padded: &[u8]) -> Result<Self, KeyringError> {
         let (length, rest) = padded.split_first_chunk::<LENGTH_SIZE>().ok_or(DecodeError::Malformed)?;
         let bytes = rest.get(..u32::from_be_bytes(*length) as usize).ok_or(DecodeError::Malformed)?;
-        let stored: Stored = codec::decode(bytes, KEYRING_BYTES_MAX)?;
-        if stored.generations.len() > GENERATIONS_MAX {
-            return Err(DecodeError::Malformed.into());
-        }
-        Ok(Self::from_stored(&stored))
+        Self::from_secret_bytes(bytes)
     }
 
     fn stored(&self) -> Stored {
