@@ -7,5 +7,6 @@ pub mod codec;
 pub mod crypto;
 pub mod ids;
 pub mod ledger;
+pub mod pins;
 pub mod sealed;
 pub mod tree;
