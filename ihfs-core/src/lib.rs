@@ -7,6 +7,7 @@ pub mod codec;
 pub mod crypto;
 pub mod ids;
 pub mod ledger;
+pub mod merge;
 pub mod pins;
 pub mod sealed;
 pub mod tree;

@@ -401,7 +401,10 @@ mod tests {
     #[test]
     fn the_bytes_of_a_delta_are_pinned() {
         let chunks = delta(3, 2).encode().unwrap();
-        assert_eq!(chunks[0].id.to_string(), "5976578d1998dc7d8ffae7c3fe759cbb84c7e973f0c618e72656f9dfb4a88579");
+        assert_eq!(
+            chunks[0].id.to_string(),
+            "5976578d1998dc7d8ffae7c3fe759cbb84c7e973f0c618e72656f9dfb4a88579"
+        );
     }
 
     #[test]
