@@ -1,1 +1,12 @@
-//! What people do: one use case a file. Sees plaintext; never linked by a node.
+//! What people do: put, get, share, revoke, and what carries it. Sees plaintext; never linked by a node.
+//!
+//! Plain blocking code: [`link`] is the one place that waits for the network. From the bottom up: [`link`] asks
+//! nodes, [`view`] believes the ledger by proof, [`fetch`] and [`upload`] move sealed chunks.
+
+pub mod fetch;
+pub mod link;
+pub mod location;
+pub mod openings;
+pub mod progress;
+pub mod upload;
+pub mod view;

@@ -13,6 +13,8 @@ pub mod ledger;
 pub mod members;
 pub mod placement;
 pub mod receipt;
+pub mod merge;
+pub mod pins;
 pub mod sealed;
 pub mod tree;
 pub mod words;

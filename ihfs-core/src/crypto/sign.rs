@@ -6,6 +6,8 @@
 use ed25519_dalek::{Signer, SigningKey as Ed25519Key, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use zeroize::Zeroizing;
+
 use crate::crypto::secret::Secret;
 use crate::ids::FixedBytes;
 
@@ -116,6 +118,11 @@ impl SigningKey {
     /// The seed, to start a network identity with or to seal into a keyring. The caller wipes its copy.
     pub const fn seed(&self) -> &Secret<[u8; 32]> {
         &self.0
+    }
+
+    /// The seed, for the network library alone, whose identity is this key.
+    pub fn network_seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(*self.0.expose())
     }
 
     /// The public key.

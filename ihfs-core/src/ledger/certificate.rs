@@ -131,6 +131,11 @@ pub fn vote_bytes(
     codec::encode(&(chain, kind, height, round, block))
 }
 
+/// The bytes that a validator signs for [`Purpose::Freshness`]: "this is my newest block", over a nonce of the asker.
+pub fn freshness_bytes(chain: ChainId, height: Height, block: BlockId, nonce: &[u8; 32]) -> Vec<u8> {
+    codec::encode(&(chain, height, block, serde_bytes::Bytes::new(nonce)))
+}
+
 /// Precommits of a quorum for one block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct Certificate {

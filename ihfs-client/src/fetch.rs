@@ -1,0 +1,181 @@
+//! Fetching chunks: verified against their address, kept in memory for a while, asked for ahead of time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ihfs_core::ids::{ChunkId, NodeId, RecordId};
+use ihfs_core::sealed::{OpenError, SealedChunk};
+use ihfs_core::tree::ChunkSource;
+use ihfs_proto::chunk;
+
+use crate::link::{AskError, Link};
+
+/// Most bytes of chunks kept in memory: the pages of a large folder and a window of prefetched content.
+const KEPT_BYTES_MAX: usize = 24 << 20;
+/// Most chunks asked for ahead of time.
+pub const PREFETCH_MAX: usize = 12;
+/// How long a reader waits for a chunk that another thread asked for: longer than any answer takes.
+const WAIT_MAX: Duration = Duration::from_secs(90);
+
+/// Why a chunk was not had.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FetchError {
+    /// No replica gave it; the last one's reason.
+    #[error("chunk {id:?} could not be fetched: {reason}")]
+    Ask {
+        /// The chunk.
+        id: ChunkId,
+        /// The last replica's error.
+        reason: Arc<AskError>,
+    },
+    /// What came is not the chunk.
+    #[error(transparent)]
+    Damaged(Arc<OpenError>),
+    /// It did not come in time.
+    #[error("chunk {id:?} did not come in time")]
+    TimedOut {
+        /// The chunk.
+        id: ChunkId,
+    },
+}
+
+/// Chunks of one record from its replicas.
+#[derive(Clone)]
+pub struct Fetcher(Arc<Shared>);
+
+struct Shared {
+    link: Link,
+    record: RecordId,
+    replicas: Vec<NodeId>,
+    kept: Mutex<Kept>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Kept {
+    chunks: BTreeMap<ChunkId, Slot>,
+    /// In the order of arrival, oldest first.
+    order: VecDeque<ChunkId>,
+    bytes: usize,
+}
+
+enum Slot {
+    OnItsWay,
+    Here(Result<Arc<SealedChunk>, FetchError>),
+}
+
+impl Fetcher {
+    /// Fetches chunks of `record` from `replicas`, the first first.
+    pub fn new(link: Link, record: RecordId, replicas: Vec<NodeId>) -> Self {
+        let (kept, arrived) = (Mutex::default(), Condvar::new());
+        Self(Arc::new(Shared { link, record, replicas, kept, arrived }))
+    }
+
+    /// Asks for chunks that will be read soon, and returns at once.
+    pub fn prefetch(&self, ids: impl IntoIterator<Item = ChunkId>) {
+        for id in ids {
+            self.start(id);
+        }
+    }
+
+    /// Takes a chunk in that this device made itself.
+    pub fn keep(&self, chunk: SealedChunk) {
+        let mut kept = self.0.kept.lock().expect("no panic while it is held");
+        kept.insert(chunk.id(), Ok(Arc::new(chunk)));
+    }
+
+    fn start(&self, id: ChunkId) {
+        let mut kept = self.0.kept.lock().expect("no panic while it is held");
+        if kept.chunks.contains_key(&id) {
+            return;
+        }
+        kept.chunks.insert(id, Slot::OnItsWay);
+        drop(kept);
+        let shared = self.0.clone();
+        self.0.link.runtime().spawn(async move {
+            let fetched = shared.fetch(id).await;
+            shared.kept.lock().expect("no panic while it is held").insert(id, fetched);
+            shared.arrived.notify_all();
+        });
+    }
+}
+
+impl Shared {
+    async fn fetch(&self, id: ChunkId) -> Result<Arc<SealedChunk>, FetchError> {
+        let mut last = FetchError::Ask { id, reason: Arc::new(AskError::NoNode) };
+        for node in &self.replicas {
+            match self.fetch_from(*node, id).await {
+                Ok(chunk) => return Ok(Arc::new(chunk)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn fetch_from(&self, node: NodeId, id: ChunkId) -> Result<SealedChunk, FetchError> {
+        let get = chunk::Get { chunk: id.as_bytes().to_vec().into() };
+        let request = chunk::Request {
+            record: self.record.as_bytes().to_vec().into(),
+            request: Some(chunk::request::Request::Get(get)),
+        };
+        let asked = self.link.ask_chunk(node, request, Bytes::new()).await;
+        let (_, body) = asked.map_err(|reason| FetchError::Ask { id, reason: Arc::new(reason) })?;
+        // Hashing 1 MiB takes half a millisecond: no longer than a task may hold its thread.
+        SealedChunk::verify(id, body.to_vec()).map_err(|error| FetchError::Damaged(Arc::new(error)))
+    }
+}
+
+impl Kept {
+    fn insert(&mut self, id: ChunkId, fetched: Result<Arc<SealedChunk>, FetchError>) {
+        if let Ok(chunk) = &fetched {
+            self.bytes += chunk.bytes().len();
+        }
+        if let Some(Slot::Here(Ok(old))) = self.chunks.insert(id, Slot::Here(fetched)) {
+            self.bytes -= old.bytes().len();
+            return;
+        }
+        self.order.push_back(id);
+        while self.bytes > KEPT_BYTES_MAX && self.order.len() > 1 {
+            let oldest = self.order.pop_front().expect("more than one");
+            if let Some(Slot::Here(Ok(old))) = self.chunks.remove(&oldest) {
+                self.bytes -= old.bytes().len();
+            }
+        }
+    }
+}
+
+impl ChunkSource for Fetcher {
+    type Error = FetchError;
+
+    fn chunk(&self, id: ChunkId) -> Result<Arc<SealedChunk>, FetchError> {
+        let deadline = Instant::now() + WAIT_MAX;
+        self.start(id);
+        let mut kept = self.0.kept.lock().expect("no panic while it is held");
+        loop {
+            match kept.chunks.get(&id) {
+                Some(Slot::Here(Ok(chunk))) => return Ok(chunk.clone()),
+                Some(Slot::Here(Err(error))) => {
+                    let error = error.clone();
+                    // The next one who asks tries again.
+                    kept.chunks.remove(&id);
+                    return Err(error);
+                }
+                Some(Slot::OnItsWay) => {}
+                None => {
+                    // It came and had to make room before this thread woke.
+                    drop(kept);
+                    self.start(id);
+                    kept = self.0.kept.lock().expect("no panic while it is held");
+                    continue;
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(FetchError::TimedOut { id });
+            }
+            kept = self.0.arrived.wait_timeout(kept, left).expect("no panic while it is held").0;
+        }
+    }
+}
