@@ -10,7 +10,7 @@ use crate::ledger::block::{Block, FORMAT_VERSION, Header};
 use crate::ledger::genesis::{Genesis, GenesisError};
 use crate::ledger::proof::{self, PageReader, TreeBroken, TreeUpdate};
 use crate::ledger::rules::{self, Applied, ApplyError, BlockPlace, RULES_VERSION, Refused, Writes};
-use crate::ledger::state::{ReadFailed, StateReader};
+use crate::ledger::state::StateReader;
 use crate::ledger::transaction::SignedTransaction;
 
 /// What executing needs of a store: the newest state and its tree.
@@ -146,7 +146,7 @@ pub struct Founded {
 /// [`GenesisError`].
 pub fn found(genesis: &Genesis) -> Result<Founded, GenesisError> {
     let writes = genesis.state()?;
-    let tree = proof::update_tree(&NoPages, Height(0), &writes).expect("a new tree reads no pages");
+    let tree = proof::rebuild_tree(Height(0), &writes).expect("a new tree reads no damaged page");
     Ok(Founded { writes, tree })
 }
 
@@ -156,12 +156,4 @@ pub fn found(genesis: &Genesis) -> Result<Founded, GenesisError> {
 /// [`GenesisError`].
 pub fn genesis_root(genesis: &Genesis) -> Result<Digest, GenesisError> {
     Ok(found(genesis)?.tree.root)
-}
-
-struct NoPages;
-
-impl PageReader for NoPages {
-    fn read_page(&self, _: &[u8]) -> Result<Option<Vec<u8>>, ReadFailed> {
-        Ok(None)
-    }
 }

@@ -77,6 +77,30 @@ pub fn update_tree(
     })
 }
 
+/// Builds the tree over a whole state, as one who joins from a snapshot does: its root must be the one
+/// that a certified header names, and later blocks go on from its pages.
+///
+/// # Errors
+/// [`TreeBroken`] only when the crate fails.
+pub fn rebuild_tree(height: Height, entries: &Writes) -> Result<TreeUpdate, TreeBroken> {
+    let update = update_tree(&EmptyTree { height }, height, entries)?;
+    Ok(TreeUpdate { stale: Vec::new(), ..update })
+}
+
+/// Shows an empty tree at the height before.
+struct EmptyTree {
+    height: Height,
+}
+
+impl PageReader for EmptyTree {
+    fn read_page(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadFailed> {
+        // Keys begin with the height; of the one before, only the root is ever asked for.
+        let before = self.height.0.checked_sub(1).map(u64::to_le_bytes);
+        let is_root = before.is_some_and(|before| key.starts_with(&before));
+        Ok(is_root.then(|| to_borsh(&Node::Null)))
+    }
+}
+
 /// Proves the entry under `key`, or that there is none, by the tree at `height`.
 ///
 /// # Errors
