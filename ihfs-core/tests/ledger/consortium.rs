@@ -1,12 +1,12 @@
 //! Nodes, statements about copies, proposals and votes.
 
 use ihfs_core::crypto::sign::Purpose;
-use ihfs_core::ids::{Height, MemberId, Time, Version};
+use ihfs_core::ids::{Height, MemberId, RecordId, Time, Version};
 use ihfs_core::ledger::certificate::{Validator, ValidatorSet};
 use ihfs_core::ledger::execute::ExecuteError;
 use ihfs_core::ledger::identity::node_bytes;
 use ihfs_core::ledger::operation::{
-    Admission, Attest, Change, Drain, Operation, Propose, RegisterNode, Vote,
+    Admission, Attest, Change, CreateRecord, Drain, Operation, Propose, RegisterNode, Vote,
 };
 use ihfs_core::ledger::rules::{ApplyError, Refused};
 use ihfs_core::ledger::state::{ConsortiumEntry, Policy, StateKey};
@@ -141,7 +141,7 @@ fn a_statement_about_copies_is_its_hospitals_and_follows_the_last() {
     assert_eq!(run(&mut world, Person(1), attest(now, 2)), stale);
     assert_eq!(run(&mut world, Person(1), attest(now, 1)), Ok(()));
     assert_eq!(run(&mut world, Person(1), attest(now, 1)), stale);
-    let elsewhere = Attest { record: ihfs_core::ids::RecordId::from_bytes([1; 32]), ..attest(now, 1) };
+    let elsewhere = Attest { record: RecordId::from_bytes([1; 32]), ..attest(now, 1) };
     assert!(matches!(run(&mut world, Person(1), elsewhere), Err(Refused::UnknownRecord { .. })));
     let impossible = Attest { chunks_missing: 6, ..attest(now.plus_millis(1), 1) };
     assert_eq!(run(&mut world, Person(1), impossible), stale);
@@ -260,4 +260,37 @@ fn a_node_that_does_not_keep_a_record_says_nothing_about_it() {
     let attest = Attest { node, record, version: Version(1), chunks: 1, chunks_missing: 0, verified };
     let refused = world.run_by_words(Person(number), vec![Operation::Attest(attest)]);
     assert_eq!(refused, Err(Refused::NotPlaced { record, node }));
+}
+
+#[test]
+fn a_policy_can_keep_the_first_copy_at_home() {
+    let mut world = World::new(1);
+    let hospital = vote_hospital_in(&mut world);
+    register(&mut world, 2100, hospital).unwrap();
+    let home = Policy { replicas: 1, receipts: 1, home: true, ..Policy::default() };
+    let propose = proposal(&world, Change::Policy(home));
+    world.run_by_words(Person(1), vec![Operation::Propose(propose)]).unwrap();
+    for nonce in 0..8 {
+        let create = Operation::CreateRecord(CreateRecord { nonce: [nonce; 32] });
+        world.run(PATIENT, vec![create]).unwrap();
+        let record = RecordId::of(PATIENT.id(), &[nonce; 32]);
+        let mut anchor = world.anchor(record);
+        anchor.receipts = vec![world.receipt(&anchor, node_id(2100))];
+        let elsewhere = world.run(PATIENT, vec![Operation::Anchor(anchor.clone())]);
+        assert_eq!(elsewhere, Err(Refused::NotPlaced { record, node: node_id(2100) }));
+        anchor.receipts = vec![world.receipt(&anchor, node_id(2001))];
+        world.run(PATIENT, vec![Operation::Anchor(anchor)]).unwrap();
+    }
+}
+
+#[test]
+fn records_stay_in_the_regions_of_the_policy() {
+    let mut world = World::new(1);
+    let abroad = Policy { regions: vec![Region(1)], ..Policy::default() };
+    let record = world.anchored(PATIENT);
+    let propose = proposal(&world, Change::Policy(abroad));
+    world.run_by_words(Person(1), vec![Operation::Propose(propose)]).unwrap();
+    let anchor = world.anchor(record);
+    let refused = world.run(PATIENT, vec![Operation::Anchor(anchor)]);
+    assert_eq!(refused, Err(Refused::NotPlaced { record, node: node_id(2001) }));
 }

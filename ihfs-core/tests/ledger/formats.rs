@@ -7,8 +7,10 @@ use ihfs_core::ledger::genesis::{Genesis, GenesisError, GenesisMember};
 use ihfs_core::ledger::identity::{Invite, PRIVATE_NONCE, Role, VAULT_NONCE};
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::operation::{Conditions, Operation};
+use ihfs_core::ledger::proof::StateProof;
 use ihfs_core::ledger::state::{EpochEntry, StateKey};
 use ihfs_core::ledger::transaction::{SignedTransaction, TRANSACTION_BYTES_MAX, TransactionError};
+use rand::{RngExt, SeedableRng};
 
 use crate::world::{DOCTOR, PATIENT, World, digest, genesis, key};
 
@@ -172,4 +174,31 @@ fn an_invite_keeps_its_limits_and_bytes() {
     assert!(bytes.len() <= ihfs_core::ledger::identity::INVITE_BYTES_MAX);
     assert_eq!(codec::decode::<Invite>(&bytes, 1024).unwrap(), invite);
     assert_eq!(short(&bytes), "62e84b90467e85df");
+}
+
+#[test]
+fn a_transaction_with_any_byte_changed_does_not_open() {
+    let ledger = story().ledger;
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    for height in 1..=ledger.height().0 {
+        let bytes = &ledger.block(Height(height)).unwrap().transactions[0];
+        for _ in 0..40 {
+            let mut forged = bytes.to_vec();
+            let place = rng.random_range(0..forged.len());
+            forged[place] ^= 1 << rng.random_range(0..8);
+            let opens = SignedTransaction::from_bytes(&forged).is_ok_and(|signed| signed.open().is_ok());
+            assert!(!opens, "byte {place} of block {height}");
+        }
+    }
+}
+
+#[test]
+fn random_bytes_decode_to_nothing() {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(2);
+    for _ in 0..2000 {
+        let bytes: Vec<u8> = (0..rng.random_range(0..200)).map(|_| rng.random()).collect();
+        assert!(SignedTransaction::from_bytes(&bytes).is_err());
+        assert!(Genesis::from_bytes(&bytes).is_err());
+        assert!(StateProof::from_bytes(&bytes).is_err());
+    }
 }

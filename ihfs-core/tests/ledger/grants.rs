@@ -1,7 +1,7 @@
 //! Grants, openings and revocations.
 
 use ihfs_core::codec;
-use ihfs_core::ids::{Epoch, Generation, GrantId, RecordId, Time, Version};
+use ihfs_core::ids::{Epoch, Generation, GrantId, OpeningId, RecordId, Time, Version};
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::news::News;
 use ihfs_core::ledger::operation::{
@@ -187,7 +187,7 @@ fn a_custodian_that_would_drop_its_share_too_early_is_refused() {
 fn a_reader_opens_what_he_was_granted_and_it_is_listed_twice() {
     let (mut world, record, grant) = shared(1);
     let transaction = world.open(DOCTOR, grant).unwrap();
-    let opening = ihfs_core::ids::OpeningId::of(transaction, 0);
+    let opening = OpeningId::of(transaction, 0);
     let entry: OpeningEntry = world.ledger.read(&StateKey::Opening(opening)).unwrap().unwrap();
     assert_eq!((entry.reader, entry.device, entry.grants), (DOCTOR.id(), DOCTOR.device(), vec![grant]));
     let of_record = world.ledger.items(ListKey::Openings(record), 0, 10);
@@ -202,7 +202,7 @@ fn a_reader_opens_what_he_was_granted_and_it_is_listed_twice() {
 #[test]
 fn an_opening_is_forgotten_when_it_is_no_longer_served_and_stays_listed() {
     let (mut world, record, grant) = shared(1);
-    let opening = ihfs_core::ids::OpeningId::of(world.open(DOCTOR, grant).unwrap(), 0);
+    let opening = OpeningId::of(world.open(DOCTOR, grant).unwrap(), 0);
     let there =
         |world: &World| world.ledger.read::<OpeningEntry>(&StateKey::Opening(opening)).unwrap().is_some();
     world.pass(11 * HOUR);

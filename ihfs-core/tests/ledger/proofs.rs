@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ihfs_core::ids::{MemberId, NodeId, RecordId};
 use ihfs_core::ledger::proof::{PageReader, ProofError, StateProof, prove, rebuild_tree, update_tree};
-use ihfs_core::ledger::state::{ReadFailed, StateKey};
+use ihfs_core::ledger::state::{MemberEntry, ReadFailed, RecordEntry, StateKey};
 
 use crate::world::{DOCTOR, HOUR, PATIENT, World, digest};
 
@@ -27,6 +27,17 @@ fn everything_in_the_state_is_proved_under_the_headers_root() {
         assert!(proof.verify(root, key, None).is_err());
         assert!(proof.to_bytes().len() < 1000);
     }
+}
+
+#[test]
+fn a_proved_entry_opens_as_what_it_is() {
+    let world = world();
+    let key = StateKey::Member(PATIENT.id());
+    let (value, proof) = world.ledger.prove(&key);
+    let opened = proof.open::<MemberEntry>(world.ledger.root(), &key, value.as_deref());
+    assert_eq!(opened, Ok(Some(world.member(PATIENT))));
+    let as_record = proof.open::<RecordEntry>(world.ledger.root(), &key, value.as_deref());
+    assert!(matches!(as_record, Err(ProofError::Decode(_))));
 }
 
 #[test]
