@@ -294,3 +294,14 @@ fn records_stay_in_the_regions_of_the_policy() {
     let refused = world.run(PATIENT, vec![Operation::Anchor(anchor)]);
     assert_eq!(refused, Err(Refused::NotPlaced { record, node: node_id(2001) }));
 }
+
+#[test]
+fn a_bounded_number_of_changes_waits_for_its_height() {
+    let mut world = World::new(1);
+    for number in 0..17 {
+        let propose = Propose { effective: Height(1000 + number), ..proposal(&world, shorter()) };
+        let result = world.run_by_words(Person(1), vec![Operation::Propose(propose)]);
+        let expected = if number < 16 { Ok(()) } else { Err(Refused::TooManyChanges) };
+        assert_eq!(result.map(drop), expected);
+    }
+}

@@ -91,7 +91,13 @@ fn a_snapshot_names_a_version_of_its_epoch() {
     ] {
         let conditions = snapshot(&world, version);
         let result = try_grant(&mut world, conditions, |grant| grant.epoch = Epoch(epoch));
-        assert_eq!(result.is_ok(), fits, "version {version} in epoch {epoch}: {result:?}");
+        let (version, epoch) = (Version(version), Epoch(epoch));
+        match result {
+            Ok(_) => assert!(fits, "version {version} in epoch {epoch}"),
+            Err(refused) => {
+                assert_eq!((refused, fits), (Refused::NoSuchVersion { record, version, epoch }, false));
+            }
+        }
     }
 }
 

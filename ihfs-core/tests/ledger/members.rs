@@ -4,7 +4,8 @@ use ihfs_core::ids::{DeviceId, Epoch, Generation, Height, RecordId, Version};
 use ihfs_core::ledger::identity::{Invite, MemberSealingKey, Role};
 use ihfs_core::ledger::operation::{Admission, CreateRecord, Operation, RemoveDevice, SealedSecrets};
 use ihfs_core::ledger::rules::Refused;
-use ihfs_core::ledger::state::{DeviceEntry, EpochEntry, StateKey};
+use ihfs_core::ledger::state::{DeviceEntry, EpochEntry, RECORDS_MAX, StateKey};
+use ihfs_core::ledger::transaction::OPERATIONS_MAX;
 use serde_bytes::ByteBuf;
 
 use crate::world::{DOCTOR, HOUR, PATIENT, Person, World, key, sealing};
@@ -230,4 +231,26 @@ fn a_hospital_needs_the_consortiums_vote() {
     let registration = world.registration(hospital, Admission::Vote(crate::world::digest(0)));
     let refused = world.run_by_words(hospital, vec![Operation::RegisterMember(Box::new(registration))]);
     assert_eq!(refused, Err(Refused::NotAdmitted { member: hospital.id() }));
+}
+
+#[test]
+fn a_member_has_a_bounded_number_of_records_and_a_removed_device_advances_them_all() {
+    let mut world = World::new(1);
+    let create = |number: u32| {
+        let nonce = *crate::world::digest(u64::from(number)).as_bytes();
+        Operation::CreateRecord(CreateRecord { nonce })
+    };
+    let numbers: Vec<u32> = (0..RECORDS_MAX).collect();
+    for numbers in numbers.chunks(OPERATIONS_MAX) {
+        world.run(PATIENT, numbers.iter().map(|number| create(*number)).collect()).unwrap();
+    }
+    let refused = world.run(PATIENT, vec![create(RECORDS_MAX)]);
+    assert_eq!(refused, Err(Refused::TooManyRecords { member: PATIENT.id() }));
+    world.run_by_words(PATIENT, vec![Operation::AddDevice(world.device_keys(PATIENT, 3000))]).unwrap();
+    world.run_by_words(PATIENT, vec![removal(PATIENT.device(), 1, &[3000])]).unwrap();
+    for number in [0, RECORDS_MAX - 1] {
+        let record: RecordId =
+            world.ledger.read(&StateKey::MemberRecord(PATIENT.id(), number)).unwrap().unwrap();
+        assert_eq!(world.epoch(record), Epoch(1));
+    }
 }

@@ -187,3 +187,30 @@ fn the_signer_is_bound_into_the_signed_bytes() {
     let signed = world.transaction(PATIENT.id(), vec![create(1)]).sign(&PATIENT.device_key());
     assert_eq!(signed.open().unwrap().signer, DeviceId::from_bytes(PATIENT.device_key().public()));
 }
+
+#[test]
+fn a_block_holds_what_fits_and_a_larger_one_is_refused() {
+    let mut world = World::new(1);
+    let mut nonces = 0..;
+    let candidates: Vec<_> = (0..200)
+        .map(|_| {
+            let creates = nonces.by_ref().take(256).map(|number| {
+                let nonce = *crate::world::digest(number).as_bytes();
+                Operation::CreateRecord(CreateRecord { nonce })
+            });
+            let operations = creates.collect();
+            world.transaction(PATIENT.id(), operations).sign(&PATIENT.device_key())
+        })
+        .collect();
+    let fitting = execute::fitting(&candidates);
+    assert!((1..candidates.len()).contains(&fitting));
+    let (parent, time) = (world.ledger.parent(), world.now.plus_millis(1));
+    let make = |count: usize| {
+        let transactions = candidates[..count].iter().map(|candidate| candidate.to_bytes().into()).collect();
+        let mut block = execute::propose(&world.ledger, parent, time, &[]).unwrap().block;
+        block.transactions = transactions;
+        execute::validate(&world.ledger, parent, &block)
+    };
+    assert!(!matches!(make(fitting), Err(ExecuteError::TooLarge { .. })));
+    assert!(matches!(make(fitting + 1), Err(ExecuteError::TooLarge { .. })));
+}
