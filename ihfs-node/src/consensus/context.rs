@@ -360,8 +360,7 @@ mod tests {
     #[test]
     fn every_validator_proposes_once_in_as_many_rounds_as_there_are() {
         let set = members(&[9, 1, 1, 1]);
-        let mut proposers: Vec<_> =
-            (7..11).map(|round| proposer(&set, Height(3), round).address).collect();
+        let mut proposers: Vec<_> = (7..11).map(|round| proposer(&set, Height(3), round).address).collect();
         proposers.sort();
         proposers.dedup();
         assert_eq!(proposers.len(), 4);

@@ -15,7 +15,7 @@ use ihfs_core::ledger::block::Block;
 
 use super::context::{EngineProposal, EngineVote, Ledger, Proposal, Vote};
 use super::message::{Message, bytes_of_vote, proposal_bytes, to_block, to_kind, to_round};
-use super::signatures::{SignedBefore, SignedOtherwise, Signatures};
+use super::signatures::{Signatures, SignedBefore, SignedOtherwise};
 use super::wal::{Remembered, WalRecord, waited};
 use super::{Action, TimerId};
 

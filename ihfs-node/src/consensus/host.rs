@@ -469,11 +469,8 @@ impl<A: Application> Host<A> {
         if let Err(why) = self.fits(&block) {
             return self.halt(Halt::BadProposal { height: self.deciding(), why });
         }
-        let value = LocallyProposedValue::new(
-            Tall(self.deciding()),
-            Round::new(round),
-            Value(block.header.id()),
-        );
+        let value =
+            LocallyProposedValue::new(Tall(self.deciding()), Round::new(round), Value(block.header.id()));
         self.effects.store(block);
         self.feed(now, Input::Propose(value));
     }
@@ -487,8 +484,7 @@ impl<A: Application> Host<A> {
         let round = super::message::to_round(decided.round);
         let block = self.effects.blocks.get(&decided.value_id.0).cloned();
         let block = block.expect("the engine decides only what was stored and then called valid");
-        let certificate =
-            Certificate::new(&self.set, self.deciding(), round, decided.value_id.0, &votes);
+        let certificate = Certificate::new(&self.set, self.deciding(), round, decided.value_id.0, &votes);
         self.commit(block, certificate, if self.replaying { Origin::Replayed } else { Origin::Live });
     }
 
@@ -761,8 +757,7 @@ fn parameters(me: NodeId) -> Params<Ledger> {
 fn read_log(wal: &[Bytes], height: Height) -> Result<Vec<WalRecord>, StartError> {
     let mut log = Vec::new();
     for (entry, bytes) in wal.iter().enumerate() {
-        let record =
-            WalRecord::decode(bytes).map_err(|source| StartError::LogDamaged { entry, source })?;
+        let record = WalRecord::decode(bytes).map_err(|source| StartError::LogDamaged { entry, source })?;
         let sound = match &record.what {
             Remembered::Block(block) => block.header.height == record.height,
             _ => true,

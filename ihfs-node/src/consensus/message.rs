@@ -241,9 +241,8 @@ impl From<&PolkaCertificate<Ledger>> for PolkaMessage {
 
 impl From<PolkaMessage> for PolkaCertificate<Ledger> {
     fn from(polka: PolkaMessage) -> Self {
-        let vote = |(node, signature): (NodeId, Signature)| {
-            PolkaSignature::new(Address(node), signature.into())
-        };
+        let vote =
+            |(node, signature): (NodeId, Signature)| PolkaSignature::new(Address(node), signature.into());
         Self {
             height: Tall(polka.height),
             round: Round::new(polka.round),

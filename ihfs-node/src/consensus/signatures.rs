@@ -115,10 +115,8 @@ impl Signatures {
         thresholds: ThresholdParams,
     ) -> Result<(), CertificateError<Ledger>> {
         let ends = certificate.cert_type == RoundCertificateType::Precommit;
-        if let Some(prevote) = certificate
-            .round_signatures
-            .iter()
-            .find(|vote| ends && vote.vote_type == VoteType::Prevote)
+        if let Some(prevote) =
+            certificate.round_signatures.iter().find(|vote| ends && vote.vote_type == VoteType::Prevote)
         {
             return Err(CertificateError::InvalidVoteType(prevote.address));
         }

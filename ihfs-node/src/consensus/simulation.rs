@@ -3,7 +3,7 @@
 
 mod liar;
 mod tests;
-mod toy_ledger;
+pub(super) mod toy_ledger;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -102,7 +102,7 @@ impl Liar {
         Message::Proposal(message, Some(Box::new(block))).encode()
     }
 
-    /// Blocks that were decided, with one thing changed.
+    /// Decided blocks, one of them with another time and a certificate that names it.
     fn answer(&self, dice: &mut Dice, machines: &[Machine]) -> Vec<(usize, Bytes)> {
         let blocks = &machines[dice.index(machines.len())].blocks;
         let decided = |(block, certificate): &(_, _)| DecidedBlock {
@@ -112,7 +112,9 @@ impl Liar {
         let mut blocks: Vec<DecidedBlock> = blocks.iter().map(decided).collect();
         if !blocks.is_empty() {
             let place = dice.index(blocks.len());
-            blocks[place].block.header.time = Time(dice.next());
+            let lie = &mut blocks[place];
+            lie.block.header.time = lie.block.header.time.plus_millis(1);
+            lie.certificate.block = lie.block.header.id();
         }
         let bytes = Bytes::from(Message::Decided(blocks).encode());
         self.others(machines).into_iter().map(|to| (to, bytes.clone())).collect()
