@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use ihfs_core::crypto::sign::SigningKey;
@@ -22,6 +23,8 @@ use super::{Action, Application, Config, Counters, Event, Halt, Host, Origin, St
 
 /// Most messages that wait for the task; more are dropped, as a network may drop them.
 const INBOX_MAX: usize = 1024;
+/// Most bytes of all messages that wait: a dozen largest blocks.
+const INBOX_BYTES_MAX: usize = 16 << 20;
 
 /// Where messages go. Neither call may wait; both may lose what they are given.
 pub trait Links: Send + 'static {
@@ -73,10 +76,27 @@ enum Told {
     Connected(NodeId),
 }
 
+/// The task's end of what it is told.
+struct Inbox {
+    told: mpsc::Receiver<Told>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Inbox {
+    async fn next(&mut self) -> Option<Told> {
+        let told = self.told.recv().await;
+        if let Some(Told::Message { bytes, .. }) = &told {
+            self.bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
+        }
+        told
+    }
+}
+
 /// Talks to the task. When the last handle is dropped, the task ends.
 #[derive(Clone, Debug)]
 pub struct Handle {
     inbox: mpsc::Sender<Told>,
+    inbox_bytes: Arc<AtomicUsize>,
     waiting: Arc<Notify>,
     committed: watch::Receiver<Height>,
     counters: watch::Receiver<Counters>,
@@ -90,7 +110,12 @@ impl Handle {
 
     /// A peer sent a message. It is dropped when too many wait already.
     pub fn deliver(&self, from: NodeId, bytes: Bytes) {
-        self.tell(Told::Message { from, bytes });
+        let length = bytes.len();
+        let before = self.inbox_bytes.fetch_add(length, Ordering::Relaxed);
+        let fits = before.saturating_add(length) <= INBOX_BYTES_MAX;
+        if !fits || !self.tell(Told::Message { from, bytes }) {
+            self.inbox_bytes.fetch_sub(length, Ordering::Relaxed);
+        }
     }
 
     /// A peer can be reached again.
@@ -108,9 +133,9 @@ impl Handle {
         *self.counters.borrow()
     }
 
-    fn tell(&self, told: Told) {
-        // A full inbox drops, and a task that ended hears nothing: both are like a lost message.
-        let _ = self.inbox.try_send(told);
+    /// A full inbox drops, and a task that ended hears nothing: both are like a lost message.
+    fn tell(&self, told: Told) -> bool {
+        self.inbox.try_send(told).is_ok()
     }
 }
 
@@ -147,11 +172,18 @@ pub fn spawn<A: Committer, L: Links>(
     let (committed, committed_heights) = watch::channel(newest);
     let (counters, counted) = watch::channel(Counters::default());
     let waiting = Arc::new(Notify::new());
-    let handle =
-        Handle { inbox, waiting: Arc::clone(&waiting), committed: committed_heights, counters: counted };
+    let inbox_bytes = Arc::new(AtomicUsize::new(0));
+    let inbox_told = Inbox { told, bytes: Arc::clone(&inbox_bytes) };
+    let handle = Handle {
+        inbox,
+        inbox_bytes,
+        waiting: Arc::clone(&waiting),
+        committed: committed_heights,
+        counters: counted,
+    };
     let timers = BTreeMap::new();
     let machine = Machine { host, log, links, clock, timers, committed, counters };
-    Ok((handle, tokio::spawn(run(machine, told, waiting))))
+    Ok((handle, tokio::spawn(run(machine, inbox_told, waiting))))
 }
 
 /// This machine's clock.
@@ -162,14 +194,14 @@ pub fn system_clock() -> Time {
 
 async fn run<A: Committer, L: Links>(
     mut machine: Machine<A, L>,
-    mut told: mpsc::Receiver<Told>,
+    mut inbox: Inbox,
     waiting: Arc<Notify>,
 ) -> Result<(), DriverError<A::Error>> {
     machine = step(machine, Event::Start).await?;
     loop {
         let timer = machine.timers.iter().min_by_key(|(_, at)| **at).map(|(id, at)| (*id, *at));
         let event = tokio::select! {
-            heard = told.recv() => match heard {
+            heard = inbox.next() => match heard {
                 Some(Told::Message { from, bytes }) => Event::Message { from, bytes },
                 Some(Told::Connected(peer)) => Event::PeerConnected(peer),
                 None => return Ok(()),
@@ -282,7 +314,7 @@ mod tests {
 
     impl Shared {
         fn of(set: &ValidatorSet) -> Self {
-            Self(Arc::new(Mutex::new(ToyLedger::new(CHAIN, set.clone(), vec![], &[]))))
+            Self(Arc::new(Mutex::new(ToyLedger::new(CHAIN, vec![set.clone()], vec![], &[]))))
         }
 
         fn submit(&self, transaction: u64) {

@@ -29,7 +29,7 @@ impl Liar {
         &mut self,
         dice: &mut Dice,
         machines: &[Machine],
-        set: &ValidatorSet,
+        sets: &[ValidatorSet],
         bytes: &Bytes,
     ) -> Vec<(usize, Bytes)> {
         let message = Message::decode(bytes).unwrap();
@@ -49,7 +49,7 @@ impl Liar {
             let lie = match dice.below(12) {
                 0..5 => self.vote(dice, height, round),
                 5 => self.vote(dice, height, round + 1),
-                6..8 => self.proposal(dice, machines, set, round),
+                6..8 => self.proposal(dice, machines, sets, round),
                 8 => Message::Newest(Height(dice.next())).encode(),
                 9 => garbage(dice, bytes),
                 _ => continue,
@@ -75,9 +75,9 @@ impl Liar {
     }
 
     /// A block of its own making; valid, of bad state, or from the future. Each listener gets another.
-    fn proposal(&self, dice: &mut Dice, machines: &[Machine], set: &ValidatorSet, round: u32) -> Vec<u8> {
+    fn proposal(&self, dice: &mut Dice, machines: &[Machine], sets: &[ValidatorSet], round: u32) -> Vec<u8> {
         let blocks = &machines[dice.index(machines.len())].blocks;
-        let ledger = ToyLedger::new(CHAIN, set.clone(), blocks.clone(), &[]);
+        let ledger = ToyLedger::new(CHAIN, sets.to_vec(), blocks.clone(), &[]);
         let transaction = ByteBuf::from((1_000_000 + dice.next() % 1_000_000).to_be_bytes());
         let ahead = if dice.percent(20) { 3_600_000 } else { dice.below(1_000) };
         let mut block = ledger.block_of(vec![transaction], Time(super::BEGIN + ahead));
