@@ -152,6 +152,8 @@ struct Machine<A: Committer, L: Links> {
 
 /// The task of a running host.
 pub type Task<E> = JoinHandle<Result<(), DriverError<E>>>;
+/// A running host, or why it does not run.
+pub type Started<E> = Result<(Handle, Task<E>), DriverError<E>>;
 
 /// Starts consensus on the current tokio runtime, with its log at `log`.
 ///
@@ -164,7 +166,7 @@ pub fn spawn<A: Committer, L: Links>(
     links: L,
     log: &Path,
     clock: fn() -> Time,
-) -> Result<(Handle, Task<A::Error>), DriverError<A::Error>> {
+) -> Started<A::Error> {
     let (log, entries) = LogFile::open(log)?;
     let newest = application.newest().height;
     let host = Host::new(config, key, application, &entries)?;
