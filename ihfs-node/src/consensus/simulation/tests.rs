@@ -13,9 +13,11 @@ fn equal(count: usize) -> Vec<u64> {
     vec![1; count]
 }
 
-/// Runs a test for each seed; a failure names its seed.
+/// Runs a test for each seed; a failure names its seed. `SEEDS_TIMES=20` in the environment runs twenty
+/// times as many.
 fn for_seeds(count: u64, test: impl Fn(u64) + std::panic::RefUnwindSafe) {
-    for seed in 0..count {
+    let times = std::env::var("SEEDS_TIMES").map_or(1, |times| times.parse().expect("a number"));
+    for seed in 0..count * times {
         if let Err(failure) = std::panic::catch_unwind(|| test(seed)) {
             eprintln!("failed at seed {seed}");
             std::panic::resume_unwind(failure);
