@@ -37,7 +37,8 @@ pub trait Links: Send + 'static {
 
 /// The ledger that decided blocks go to.
 pub trait Committer: Application + Send + 'static {
-    /// Why a commit failed. The task ends with it: the log still holds the height.
+    /// Why a commit failed. The task ends with it; after a restart the height is decided from the log,
+    /// from peers, or anew, and never differently from what others saw.
     type Error: std::error::Error + Send + Sync + 'static;
 
     /// Stores block, certificate and the state after the block in one transaction, durable when this
