@@ -3,7 +3,7 @@
 
 mod liar;
 mod tests;
-mod toy_ledger;
+pub(super) mod toy_ledger;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -70,6 +70,7 @@ enum Happening {
 /// A node: what survives a crash, and what does not.
 struct Machine {
     seed: u8,
+    id: NodeId,
     skew: i64,
     blocks: Vec<(Block, Certificate)>,
     wal: Vec<(Height, Bytes)>,
@@ -94,7 +95,7 @@ struct Network {
     queue: BTreeMap<(u64, u64), Happening>,
     machines: Vec<Machine>,
     liar: Option<(usize, Liar)>,
-    set: ValidatorSet,
+    sets: Vec<ValidatorSet>,
     decided: BTreeMap<Height, BlockId>,
     said: Said,
     sent: u64,
@@ -115,12 +116,13 @@ impl Network {
     fn new(seed: u64, powers: &[u64], followers: usize) -> Self {
         let mut seeds: Vec<u8> = (1..=u8::try_from(powers.len() + followers).unwrap()).collect();
         let node = |seed: u8| NodeId::from_bytes(key(seed).public());
-        seeds.sort_by_key(|seed| node(*seed));
+        seeds.sort_by_cached_key(|seed| node(*seed));
         let validator = |(place, power): (usize, &u64)| Validator { node: node(seeds[place]), power: *power };
         let set = ValidatorSet::new(powers.iter().enumerate().map(validator).collect()).unwrap();
         let mut dice = Dice(seed);
         let machine = |seed: &u8| Machine {
             seed: *seed,
+            id: node(*seed),
             skew: i64::try_from(dice.below(4_000)).unwrap() - 2_000,
             blocks: Vec::new(),
             wal: Vec::new(),
@@ -142,13 +144,23 @@ impl Network {
             queue: BTreeMap::new(),
             machines,
             liar: None,
-            set,
+            sets: vec![set],
             decided: BTreeMap::new(),
             said: Said::new(),
             sent: 0,
             fsyncs: 0,
             origins: BTreeMap::new(),
         }
+    }
+
+    /// Leaves another validator out at each height in turn.
+    fn rotate_validators(&mut self) {
+        let all = self.sets[0].as_slice().to_vec();
+        let without = |left_out: usize| {
+            let rest = all.iter().enumerate().filter(|(place, _)| *place != left_out);
+            ValidatorSet::new(rest.map(|(_, validator)| *validator).collect()).unwrap()
+        };
+        self.sets = (0..all.len()).map(without).collect();
     }
 
     fn start_all(&mut self) {
@@ -168,10 +180,6 @@ impl Network {
 
     fn honest(&self) -> Vec<usize> {
         (0..self.machines.len()).filter(|node| !self.is_liar(*node)).collect()
-    }
-
-    fn node_id(&self, node: usize) -> NodeId {
-        NodeId::from_bytes(key(self.machines[node].seed).public())
     }
 
     fn plan(&mut self, after: u64, happening: Happening) {
@@ -237,13 +245,13 @@ impl Network {
         }
         if self.is_liar(to) {
             let (node, mut liar) = self.liar.take().unwrap();
-            for (to, lie) in liar.on_message(&mut self.dice, &self.machines, &self.set, &bytes) {
+            for (to, lie) in liar.on_message(&mut self.dice, &self.machines, &self.sets, &bytes) {
                 self.post(node, to, lie);
             }
             self.liar = Some((node, liar));
             return;
         }
-        let from = self.node_id(from);
+        let from = self.machines[from].id;
         self.give(to, Event::Message { from, bytes });
     }
 
@@ -269,7 +277,7 @@ impl Network {
             match action {
                 Action::Broadcast(bytes) => self.broadcast(node, &bytes),
                 Action::Send { to, bytes } => {
-                    let to = (0..self.machines.len()).find(|other| self.node_id(*other) == to).unwrap();
+                    let to = self.machines.iter().position(|machine| machine.id == to).unwrap();
                     self.post(node, to, bytes);
                 }
                 Action::SetTimer { id, after } => {
@@ -305,7 +313,8 @@ impl Network {
     }
 
     fn commit(&mut self, node: usize, block: Block, certificate: Certificate, origin: Origin) {
-        certificate.verify(CHAIN, &self.set).expect("certificates verify without the engine");
+        let set = toy_ledger::set_of(&self.sets, block.header.height);
+        certificate.verify(CHAIN, set).expect("certificates verify without the engine");
         let (height, id) = (block.header.height, block.header.id());
         assert_eq!(certificate.block, id);
         let decided = *self.decided.entry(height).or_insert(id);
@@ -368,10 +377,10 @@ impl Network {
         if self.machines[node].host.is_some() || self.is_liar(node) {
             return;
         }
-        let set = self.set.clone();
+        let sets = self.sets.clone();
         let machine = &mut self.machines[node];
         let waiting = std::mem::take(&mut machine.waiting);
-        let ledger = ToyLedger::new(CHAIN, set, machine.blocks.clone(), &waiting);
+        let ledger = ToyLedger::new(CHAIN, sets, machine.blocks.clone(), &waiting);
         let wal: Vec<Bytes> = machine.wal.iter().map(|(_, bytes)| bytes.clone()).collect();
         machine.host = Some(Host::new(config(), key(machine.seed), ledger, &wal).unwrap());
         self.give(node, Event::Start);

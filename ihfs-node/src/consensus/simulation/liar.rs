@@ -13,6 +13,7 @@ use crate::consensus::message::{DecidedBlock, Message, ProposalMessage, VoteMess
 
 pub(super) struct Liar {
     key: SigningKey,
+    me: NodeId,
     seen: Vec<BlockId>,
 }
 
@@ -20,8 +21,9 @@ pub(super) struct Liar {
 const SEEN_MAX: usize = 8;
 
 impl Liar {
-    pub(super) const fn new(key: SigningKey) -> Self {
-        Self { key, seen: Vec::new() }
+    pub(super) fn new(key: SigningKey) -> Self {
+        let me = NodeId::from_bytes(key.public());
+        Self { key, me, seen: Vec::new() }
     }
 
     /// Lies provoked by a message, each with the machine that it is told to.
@@ -29,7 +31,7 @@ impl Liar {
         &mut self,
         dice: &mut Dice,
         machines: &[Machine],
-        set: &ValidatorSet,
+        sets: &[ValidatorSet],
         bytes: &Bytes,
     ) -> Vec<(usize, Bytes)> {
         let message = Message::decode(bytes).unwrap();
@@ -49,7 +51,7 @@ impl Liar {
             let lie = match dice.below(12) {
                 0..5 => self.vote(dice, height, round),
                 5 => self.vote(dice, height, round + 1),
-                6..8 => self.proposal(dice, machines, set, round),
+                6..8 => self.proposal(dice, machines, sets, round),
                 8 => Message::Newest(Height(dice.next())).encode(),
                 9 => garbage(dice, bytes),
                 _ => continue,
@@ -60,10 +62,6 @@ impl Liar {
         if dice.percent(30) { lies } else { Vec::new() }
     }
 
-    fn me(&self) -> NodeId {
-        NodeId::from_bytes(self.key.public())
-    }
-
     fn vote(&self, dice: &mut Dice, height: Height, round: u32) -> Vec<u8> {
         let kind = if dice.percent(50) { VoteKind::Prevote } else { VoteKind::Precommit };
         let block = match self.seen.is_empty() || dice.percent(30) {
@@ -71,13 +69,13 @@ impl Liar {
             false => Some(self.seen[dice.index(self.seen.len())]),
         };
         let signature = self.key.sign(Purpose::Vote, &vote_bytes(CHAIN, kind, height, round, block));
-        Message::Vote(VoteMessage { kind, height, round, block, validator: self.me(), signature }).encode()
+        Message::Vote(VoteMessage { kind, height, round, block, validator: self.me, signature }).encode()
     }
 
     /// A block of its own making; valid, of bad state, or from the future. Each listener gets another.
-    fn proposal(&self, dice: &mut Dice, machines: &[Machine], set: &ValidatorSet, round: u32) -> Vec<u8> {
+    fn proposal(&self, dice: &mut Dice, machines: &[Machine], sets: &[ValidatorSet], round: u32) -> Vec<u8> {
         let blocks = &machines[dice.index(machines.len())].blocks;
-        let ledger = ToyLedger::new(CHAIN, set.clone(), blocks.clone(), &[]);
+        let ledger = ToyLedger::new(CHAIN, sets.to_vec(), blocks.clone(), &[]);
         let transaction = ByteBuf::from((1_000_000 + dice.next() % 1_000_000).to_be_bytes());
         let ahead = if dice.percent(20) { 3_600_000 } else { dice.below(1_000) };
         let mut block = ledger.block_of(vec![transaction], Time(super::BEGIN + ahead));
@@ -89,20 +87,20 @@ impl Liar {
             round: round.into(),
             value: Value(block.header.id()),
             polka: arc_malachitebft_core_types::Round::Nil,
-            proposer: Address(self.me()),
+            proposer: Address(self.me),
         };
         let message = ProposalMessage {
             height: block.header.height,
             round,
             block: block.header.id(),
             polka: None,
-            proposer: self.me(),
+            proposer: self.me,
             signature: self.key.sign(Purpose::Proposal, &proposal_bytes(CHAIN, &proposal)),
         };
         Message::Proposal(message, Some(Box::new(block))).encode()
     }
 
-    /// Blocks that were decided, with one thing changed.
+    /// Decided blocks, one of them with another time and a certificate that names it.
     fn answer(&self, dice: &mut Dice, machines: &[Machine]) -> Vec<(usize, Bytes)> {
         let blocks = &machines[dice.index(machines.len())].blocks;
         let decided = |(block, certificate): &(_, _)| DecidedBlock {
@@ -112,15 +110,16 @@ impl Liar {
         let mut blocks: Vec<DecidedBlock> = blocks.iter().map(decided).collect();
         if !blocks.is_empty() {
             let place = dice.index(blocks.len());
-            blocks[place].block.header.time = Time(dice.next());
+            let lie = &mut blocks[place];
+            lie.block.header.time = lie.block.header.time.plus_millis(1);
+            lie.certificate.block = lie.block.header.id();
         }
         let bytes = Bytes::from(Message::Decided(blocks).encode());
         self.others(machines).into_iter().map(|to| (to, bytes.clone())).collect()
     }
 
     fn others(&self, machines: &[Machine]) -> Vec<usize> {
-        let is_other = |machine: &Machine| super::key(machine.seed).public() != self.key.public();
-        (0..machines.len()).filter(|place| is_other(&machines[*place])).collect()
+        (0..machines.len()).filter(|place| machines[*place].id != self.me).collect()
     }
 }
 
