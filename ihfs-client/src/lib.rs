@@ -3,10 +3,13 @@
 //! Plain blocking code: [`link`] is the one place that waits for the network. From the bottom up: [`link`] asks
 //! nodes, [`view`] believes the ledger by proof, [`fetch`] and [`upload`] move sealed chunks.
 
+pub mod client;
 pub mod fetch;
+pub mod home;
 pub mod link;
 pub mod location;
 pub mod openings;
 pub mod progress;
+pub mod submit;
 pub mod upload;
 pub mod view;

@@ -208,7 +208,10 @@ impl Link {
 
 /// Whether the node surely did not act on the request.
 const fn may_try_another(error: &RequestError) -> bool {
-    !matches!(error, RequestError::TimedOut { .. } | RequestError::Closed { .. } | RequestError::TooLarge { .. })
+    !matches!(
+        error,
+        RequestError::TimedOut { .. } | RequestError::Closed { .. } | RequestError::TooLarge { .. }
+    )
 }
 
 fn parts(request: &impl prost::Message) -> Message {

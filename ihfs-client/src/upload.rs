@@ -151,7 +151,8 @@ impl Uploader {
         let added_bytes = self.delta.summary().added_bytes;
         for chunk in self.delta.encode()? {
             delta_id = Some(chunk.id);
-            let sealed = SealedChunk::verify(chunk.id, chunk.bytes).expect("a delta names its own chunks right");
+            let sealed =
+                SealedChunk::verify(chunk.id, chunk.bytes).expect("a delta names its own chunks right");
             self.push_unlisted(sealed)?;
         }
         self.flush()?;
@@ -183,7 +184,8 @@ impl Uploader {
         self.sent_chunks += batch.len() as u64;
         for node in self.replicas.clone() {
             let (link, record, batch) = (self.link.clone(), self.record, batch.clone());
-            self.tasks.spawn_on(async move { send_batch(&link, node, record, &batch).await }, self.link.runtime());
+            self.tasks
+                .spawn_on(async move { send_batch(&link, node, record, &batch).await }, self.link.runtime());
         }
         Ok(())
     }
@@ -246,9 +248,7 @@ async fn send_batch(
         let id = chunk.id();
         async move {
             match link.ask_chunk(node, request, body).await? {
-                (chunk::response::Response::Stored(stored), _) if stored.as_ref() == id.as_bytes() => {
-                    Ok(())
-                }
+                (chunk::response::Response::Stored(stored), _) if stored.as_ref() == id.as_bytes() => Ok(()),
                 _ => Err(AskError::Malformed { node }),
             }
         }

@@ -78,7 +78,9 @@ pub enum ViewError {
         seen: Height,
     },
     /// The node shows another block at a height that this device knows.
-    #[error("the node shows another block at height {height} than this device has seen: the ledger has split")]
+    #[error(
+        "the node shows another block at height {height} than this device has seen: the ledger has split"
+    )]
     Split {
         /// The height.
         height: Height,

@@ -1,0 +1,194 @@
+//! One member on one network, with open keys: what every use case begins with.
+
+use std::sync::Arc;
+
+use ihfs_core::codec::DecodeError;
+use ihfs_core::crypto::keyring::Keyring;
+use ihfs_core::ids::RecordId;
+use ihfs_core::ids::{ChainId, MemberId, NodeId, Time};
+use ihfs_core::ledger::state::{ConsortiumEntry, StateKey};
+use ihfs_core::members::HandleProof;
+use ihfs_core::placement::{Placement, PlacementRule};
+use ihfs_net::{AddressError, Identity, Limits, Network, PeerKey, StartError};
+use tokio::runtime::Runtime;
+
+use crate::home::{Home, HomeError, ParsedNetwork};
+use crate::link::Link;
+use crate::openings::OpeningStore;
+use crate::view::{Freshness, Trust, View, ViewError, decode_entry};
+
+/// Why the network cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// HOME.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The runtime or the network library does not start.
+    #[error("the network does not start: {0}")]
+    Runtime(#[from] std::io::Error),
+    /// The network library does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// An address of a node is none.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The saved view is damaged.
+    #[error("the saved view of the ledger is damaged")]
+    SavedView(#[from] DecodeError),
+    /// The ledger could not be verified.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// The keys are those of another network.
+    #[error("the keys belong to network {keys:?}, the folder to {home:?}")]
+    OtherNetwork {
+        /// The keyring's.
+        keys: ChainId,
+        /// The folder's.
+        home: ChainId,
+    },
+}
+
+/// A member's device on the network.
+pub struct Client {
+    home: Option<Home>,
+    pub(crate) keys: Arc<Keyring>,
+    pub(crate) link: Link,
+    pub(crate) view: View,
+    pub(crate) openings: Box<dyn OpeningStore>,
+    pub(crate) handle: Option<HandleProof>,
+    freshness: Freshness,
+    /// Last, so that it outlives what runs on it.
+    _runtime: Option<Runtime>,
+}
+
+/// Who keeps records, by the newest block.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    pub(crate) placement: Placement,
+    pub(crate) consortium: ConsortiumEntry,
+}
+
+impl Client {
+    /// Connects with the keys of `home`, and verifies the newest block.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub fn connect(
+        home: &Home,
+        keys: Arc<Keyring>,
+        openings: Box<dyn OpeningStore>,
+    ) -> Result<Self, ConnectError> {
+        let parsed = home.network()?.parse()?;
+        if parsed.chain != keys.chain {
+            return Err(ConnectError::OtherNetwork { keys: keys.chain, home: parsed.chain });
+        }
+        let runtime = start_runtime()?;
+        let link = start_link(&runtime, &keys, &parsed)?;
+        let trust = match home.view()? {
+            Some(saved) => Trust::from_bytes(&saved)?,
+            None => Trust::begin(parsed.chain, &parsed.genesis)?,
+        };
+        let mut client = Self::over(link, keys, trust, openings, parsed.handle)?;
+        client.home = Some(home.clone());
+        client._runtime = Some(runtime);
+        client.save_view()?;
+        Ok(client)
+    }
+
+    /// Works over a link that stands already.
+    ///
+    /// # Errors
+    /// [`ConnectError::View`].
+    pub fn over(
+        link: Link,
+        keys: Arc<Keyring>,
+        trust: Trust,
+        openings: Box<dyn OpeningStore>,
+        handle: Option<HandleProof>,
+    ) -> Result<Self, ConnectError> {
+        let view = View::new(link.clone(), trust, false);
+        let freshness = view.refresh()?;
+        Ok(Self { home: None, keys, link, view, openings, handle, freshness, _runtime: None })
+    }
+
+    /// How new the ledger was when the client connected.
+    pub const fn freshness(&self) -> Freshness {
+        self.freshness
+    }
+
+    /// The verified ledger.
+    pub const fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The chain.
+    pub fn chain(&self) -> ChainId {
+        self.keys.chain
+    }
+
+    /// The member.
+    pub fn member(&self) -> MemberId {
+        self.keys.member
+    }
+
+    /// Saves what was verified, so that no older ledger is believed later.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn save_view(&self) -> Result<(), HomeError> {
+        match &self.home {
+            Some(home) => home.write_view(&self.view.trust().to_bytes()),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn places(&self) -> Result<Places, ViewError> {
+        let mut entries = self.view.entries(&[StateKey::Consortium, StateKey::Placement])?;
+        let placement = decode_entry(entries.pop().flatten())?.ok_or(DecodeError::Malformed)?;
+        let consortium = decode_entry(entries.pop().flatten())?.ok_or(DecodeError::Malformed)?;
+        Ok(Places { placement, consortium })
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // What could not be saved is verified again next time.
+        let _ = self.save_view();
+    }
+}
+
+impl Places {
+    /// The nodes that keep `record`, whose entry names `home`.
+    pub(crate) fn replicas(&self, record: RecordId, home: Option<MemberId>) -> Vec<NodeId> {
+        let rule = PlacementRule { home, regions: &self.consortium.policy.regions };
+        self.placement.replicas(record, usize::from(self.consortium.policy.replicas), &rule)
+    }
+}
+
+/// The time by this machine's clock.
+pub fn now() -> Time {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+pub(crate) fn start_runtime() -> Result<Runtime, std::io::Error> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("ihfs-net").enable_all().build()
+}
+
+pub(crate) fn start_link(
+    runtime: &Runtime,
+    keys: &Keyring,
+    parsed: &ParsedNetwork,
+) -> Result<Link, ConnectError> {
+    let identity = Identity::from_seed(&keys.device.network_seed());
+    // A client is asked nothing: whoever asks is told so.
+    let (network, _incoming) = runtime.block_on(Network::start(identity, &[], Limits::default()))?;
+    let _entered = runtime.enter();
+    for (node, addresses) in &parsed.nodes {
+        for address in addresses {
+            network.add_address_text(PeerKey::from(*node), address)?;
+        }
+    }
+    let nodes = parsed.nodes.iter().map(|(node, _)| *node).collect();
+    Ok(Link::new(runtime.handle().clone(), network, nodes))
+}

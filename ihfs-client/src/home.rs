@@ -1,0 +1,283 @@
+//! The folder of one identity on this machine: HOME.
+//!
+//! ```text
+//! HOME/keyring        this device's keys, sealed by the passphrase
+//! HOME/network.json   which network, where its nodes are, one's own handle
+//! HOME/view           what was last verified of the ledger
+//! HOME/node/          the node of a one-node network, if it runs here
+//! HOME/agent.sock     the agent that keeps the keys open, if one runs
+//! ```
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use ihfs_core::ids::{ChainId, NodeId};
+use ihfs_core::members::HandleProof;
+use serde::{Deserialize, Serialize};
+
+/// Version of the folder's layout.
+pub const HOME_FORMAT: u32 = 1;
+
+/// The folder of one identity.
+#[derive(Clone, Debug)]
+pub struct Home {
+    path: PathBuf,
+}
+
+/// What `network.json` holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NetworkFile {
+    /// [`HOME_FORMAT`].
+    pub format: u32,
+    /// The chain: fingerprint of the genesis document, hexadecimal.
+    pub chain: String,
+    /// The genesis document, hexadecimal.
+    pub genesis: String,
+    /// Nodes, the one to ask first first.
+    pub nodes: Vec<NodeAddress>,
+    /// One's own handle with its proof, once registered.
+    pub handle: Option<OwnHandle>,
+}
+
+/// Where a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAddress {
+    /// Its key, hexadecimal.
+    pub key: String,
+    /// `host:port`, or libp2p addresses.
+    pub addresses: Vec<String>,
+}
+
+/// One's own handle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnHandle {
+    /// `name@hospital`.
+    pub handle: String,
+    /// Opens the ledger's commitment, hexadecimal.
+    pub blind: String,
+}
+
+/// Why the folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// Nothing was set up there.
+    #[error("no identity of IHFS in {path:?}")]
+    NotSetUp {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There is one already.
+    #[error("an identity of IHFS is in {path:?} already")]
+    AlreadySetUp {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file could not be read or written.
+    #[error("{path:?}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{path:?} is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The folder was written by a newer program.
+    #[error("{path:?} has format {found}, where {HOME_FORMAT} is known")]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+    },
+}
+
+impl Home {
+    /// The folder at `path`, which need not exist.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Data of the node of a one-node network.
+    pub fn node_path(&self) -> PathBuf {
+        self.path.join("node")
+    }
+
+    /// Socket of the agent.
+    pub fn agent_path(&self) -> PathBuf {
+        self.path.join("agent.sock")
+    }
+
+    /// Whether an identity was set up.
+    pub fn is_set_up(&self) -> bool {
+        self.path.join("keyring").exists()
+    }
+
+    /// Makes the folder, readable by its owner alone.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn create(&self) -> Result<(), HomeError> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
+        made.map_err(|source| self.io("", source))
+    }
+
+    /// The sealed keyring.
+    ///
+    /// # Errors
+    /// [`HomeError::NotSetUp`], [`HomeError::Io`].
+    pub fn keyring(&self) -> Result<Vec<u8>, HomeError> {
+        self.read("keyring")?.ok_or_else(|| HomeError::NotSetUp { path: self.path.clone() })
+    }
+
+    /// Replaces the sealed keyring.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn write_keyring(&self, sealed: &[u8]) -> Result<(), HomeError> {
+        self.write("keyring", sealed)
+    }
+
+    /// Which network.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn network(&self) -> Result<NetworkFile, HomeError> {
+        let path = self.path.join("network.json");
+        let bytes =
+            self.read("network.json")?.ok_or_else(|| HomeError::NotSetUp { path: self.path.clone() })?;
+        let file: NetworkFile =
+            serde_json::from_slice(&bytes).map_err(|_| HomeError::Damaged { path: path.clone() })?;
+        if file.format != HOME_FORMAT {
+            return Err(HomeError::UnknownFormat { path, found: file.format });
+        }
+        Ok(file)
+    }
+
+    /// Replaces `network.json`.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn write_network(&self, file: &NetworkFile) -> Result<(), HomeError> {
+        let text = serde_json::to_vec_pretty(file).expect("text and numbers");
+        self.write("network.json", &text)
+    }
+
+    /// What was last verified of the ledger.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn view(&self) -> Result<Option<Vec<u8>>, HomeError> {
+        self.read("view")
+    }
+
+    /// Saves what was verified of the ledger.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn write_view(&self, bytes: &[u8]) -> Result<(), HomeError> {
+        self.write("view", bytes)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, HomeError> {
+        match fs::read(self.path.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(self.io(name, source)),
+        }
+    }
+
+    /// Whole or not at all: beside, synced, renamed, and the folder synced.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), HomeError> {
+        self.create()?;
+        let beside = self.path.join(format!(".{name}.new"));
+        let written = (|| {
+            let mut file =
+                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&beside, self.path.join(name))?;
+            fs::File::open(&self.path)?.sync_all()
+        })();
+        written.map_err(|source| self.io(name, source))
+    }
+
+    fn io(&self, name: &str, source: io::Error) -> HomeError {
+        HomeError::Io { path: self.path.join(name), source }
+    }
+}
+
+impl NetworkFile {
+    /// The chain, its genesis document, and where nodes are.
+    ///
+    /// # Errors
+    /// [`HomeError::Damaged`].
+    pub fn parse(&self) -> Result<ParsedNetwork, HomeError> {
+        let damaged = || HomeError::Damaged { path: "network.json".into() };
+        let node = |node: &NodeAddress| Some((node.key.parse::<NodeId>().ok()?, node.addresses.clone()));
+        let nodes = self.nodes.iter().map(node).collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
+        let handle = match &self.handle {
+            None => None,
+            Some(own) => Some(own.proof().ok_or_else(damaged)?),
+        };
+        let genesis = data_encoding::HEXLOWER.decode(self.genesis.as_bytes()).map_err(|_| damaged())?;
+        Ok(ParsedNetwork { chain: self.chain.parse().map_err(|_| damaged())?, genesis, nodes, handle })
+    }
+}
+
+impl OwnHandle {
+    /// As text.
+    pub fn of(proof: &HandleProof) -> Self {
+        Self { handle: proof.handle.to_string(), blind: data_encoding::HEXLOWER.encode(&proof.blind) }
+    }
+
+    fn proof(&self) -> Option<HandleProof> {
+        let blind = data_encoding::HEXLOWER.decode(self.blind.as_bytes()).ok()?.try_into().ok()?;
+        Some(HandleProof { handle: self.handle.parse().ok()?, blind })
+    }
+}
+
+/// `network.json`, read.
+#[derive(Clone, Debug)]
+pub struct ParsedNetwork {
+    /// The chain.
+    pub chain: ChainId,
+    /// The genesis document.
+    pub genesis: Vec<u8>,
+    /// Nodes and where they are.
+    pub nodes: Vec<(NodeId, Vec<String>)>,
+    /// One's own handle.
+    pub handle: Option<HandleProof>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_a_newer_program_is_refused_by_its_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        assert!(matches!(home.network(), Err(HomeError::NotSetUp { .. })));
+        let file = NetworkFile {
+            format: 7,
+            chain: String::new(),
+            genesis: String::new(),
+            nodes: vec![],
+            handle: None,
+        };
+        home.write_network(&file).unwrap();
+        assert!(matches!(home.network(), Err(HomeError::UnknownFormat { found: 7, .. })));
+    }
+}
