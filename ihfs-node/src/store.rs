@@ -91,7 +91,9 @@ impl From<redb::Error> for StoreFault {
 
 /// The disk has no room for what was to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the disk is full: {needed_bytes} bytes needed, {free_bytes} free, of which {reserve_bytes} are reserved")]
+#[error(
+    "the disk is full: {needed_bytes} bytes needed, {free_bytes} free, of which {reserve_bytes} are reserved"
+)]
 pub struct DiskFull {
     /// Bytes that have to be free beside the reserve.
     pub needed_bytes: u64,
@@ -536,9 +538,9 @@ impl Shared {
             let pending = lock(&self.pending);
             (pending.chunks.get(&id).copied(), pending.bindings.get(&(record, id)).copied())
         };
-        let (chunk, binding) = self.index.read(|snapshot: &Snapshot| {
-            Ok((snapshot.chunk(id)?, snapshot.binding(record, id)?))
-        })?;
+        let (chunk, binding) = self
+            .index
+            .read(|snapshot: &Snapshot| Ok((snapshot.chunk(id)?, snapshot.binding(record, id)?)))?;
         let durable = pending_chunk.is_none() && pending_binding.is_none();
         let pending_chunk = pending_chunk.map(|location| StoredChunk { location, damaged: false });
         let (Some(chunk), Some(binding)) = (pending_chunk.or(chunk), pending_binding.or(binding)) else {

@@ -16,9 +16,7 @@ use super::index::{Binding, Change, Location, PinRequest, Unbound};
 use super::segment::{
     EntryHeader, EntryKind, KEEP_IDS_MAX, Place, SEGMENT_HEADER_BYTES, SegmentWriter, Stage,
 };
-use super::{
-    AppendError, BindError, DiskFull, PinError, Shared, StoreFault, StoreOptions, SyncError, lock,
-};
+use super::{AppendError, BindError, DiskFull, PinError, Shared, StoreFault, StoreOptions, SyncError, lock};
 
 /// Changes that wait for the index at most: about 1 MiB of memory. Then the writer commits by itself.
 const PENDING_CHANGES_MAX: usize = 4096;
@@ -32,7 +30,13 @@ type Reply<T> = SyncSender<T>;
 /// What the writer is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
-    Append { record: RecordId, id: ChunkId, bytes: Bytes, now: Time, reply: Reply<Result<(), AppendError>> },
+    Append {
+        record: RecordId,
+        id: ChunkId,
+        bytes: Bytes,
+        now: Time,
+        reply: Reply<Result<(), AppendError>>,
+    },
     Bind {
         record: RecordId,
         from: RecordId,
@@ -40,13 +44,35 @@ pub(super) enum Command {
         now: Time,
         reply: Reply<Result<(), BindError>>,
     },
-    Sync { record: RecordId, ids: Vec<ChunkId>, keep_until: Time, reply: Reply<Result<(), SyncError>> },
-    Pin { request: PinRequest, reply: Reply<Result<(), PinError>> },
-    PinsReplayed { reply: Reply<Result<(), StoreFault>> },
-    Flush { reply: Reply<Result<(), StoreFault>> },
-    MarkDamaged { damaged: Vec<(ChunkId, Place)>, reply: Reply<Result<(), StoreFault>> },
-    Unbind { now: Time, limit: usize, reply: Reply<Result<Unbound, StoreFault>> },
-    Compact { step: CompactStep, reply: Reply<Result<Compacted, StoreFault>> },
+    Sync {
+        record: RecordId,
+        ids: Vec<ChunkId>,
+        keep_until: Time,
+        reply: Reply<Result<(), SyncError>>,
+    },
+    Pin {
+        request: PinRequest,
+        reply: Reply<Result<(), PinError>>,
+    },
+    PinsReplayed {
+        reply: Reply<Result<(), StoreFault>>,
+    },
+    Flush {
+        reply: Reply<Result<(), StoreFault>>,
+    },
+    MarkDamaged {
+        damaged: Vec<(ChunkId, Place)>,
+        reply: Reply<Result<(), StoreFault>>,
+    },
+    Unbind {
+        now: Time,
+        limit: usize,
+        reply: Reply<Result<Unbound, StoreFault>>,
+    },
+    Compact {
+        step: CompactStep,
+        reply: Reply<Result<Compacted, StoreFault>>,
+    },
 }
 
 /// Callers that wait for the next commit.
@@ -188,7 +214,7 @@ impl Writer {
         let location = Location { place, length: body_bytes };
         self.changes.push(Change::Stored { id, location });
         lock(&self.shared.pending).chunks.insert(id, location);
-        self.note_binding(record, id, now, 0);
+        self.note_binding(record, id, now, place);
         Ok(())
     }
 
@@ -200,13 +226,13 @@ impl Writer {
         }
         let header = EntryHeader { kind: EntryKind::Binding, time: now, record, id, body_bytes: 0 };
         let place = self.write(&header, &[], Purpose::Upload)?;
-        self.note_binding(record, id, now, place.segment);
+        self.note_binding(record, id, now, place);
         Ok(())
     }
 
-    fn note_binding(&mut self, record: RecordId, id: ChunkId, now: Time, entry_segment: u64) {
-        self.changes.push(Change::Bound { record, id, uploaded: now, entry_segment });
-        let binding = Binding { uploaded: now, keep_until: Time(0), entry_segment };
+    fn note_binding(&mut self, record: RecordId, id: ChunkId, now: Time, entry: Place) {
+        self.changes.push(Change::Bound { record, id, uploaded: now, entry });
+        let binding = Binding { uploaded: now, keep_until: Time(0), entry };
         lock(&self.shared.pending).bindings.insert((record, id), binding);
     }
 
@@ -367,8 +393,8 @@ impl Writer {
 
     fn publish_written(&self) {
         let written = self.current.as_ref();
-        lock(&self.shared.pending).written_to = written
-            .map(|current| Place { segment: current.number(), offset: current.written_to() });
+        lock(&self.shared.pending).written_to =
+            written.map(|current| Place { segment: current.number(), offset: current.written_to() });
     }
 
     fn flush(&mut self) -> Result<(), StoreFault> {
