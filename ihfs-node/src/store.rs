@@ -7,7 +7,7 @@
 //! caller signs its receipt. All calls block; an async server makes them from its blocking pool.
 
 mod collect;
-pub mod disk;
+mod disk;
 mod index;
 mod recover;
 pub mod segment;
@@ -343,8 +343,8 @@ impl Store {
         ids.iter().map(|id| Ok(shared.lookup(record, *id)?.is_some_and(|found| !found.damaged))).collect()
     }
 
-    /// Binds chunks, which another record of the same owner has, to a record; all or none. It is not
-    /// durable before [`sync`](Self::sync). The caller has verified that the owner's device asks for it.
+    /// Binds chunks, which another record of the same owner has, to a record; none if one of them is
+    /// missing there. It is not durable before [`sync`](Self::sync). The caller has verified that the owner's device asks for it.
     ///
     /// # Errors
     /// [`BindError`].

@@ -164,8 +164,8 @@ impl Store {
     /// [`StoreFault`]; bytes that cannot be read count as damaged.
     pub fn scrub(&self, from: Option<ChunkId>, limit: usize) -> Result<Scrubbed, StoreFault> {
         let rows = self.handle.shared.index.read(|snapshot| snapshot.chunks(from, limit))?;
-        let mut scrubbed = Scrubbed::default();
-        scrubbed.next = rows.last().map(|(id, _)| *id).filter(|_| rows.len() == limit);
+        let next = rows.last().map(|(id, _)| *id).filter(|_| rows.len() == limit);
+        let mut scrubbed = Scrubbed { next, ..Scrubbed::default() };
         let mut found = Vec::new();
         for (id, chunk) in rows {
             scrubbed.checked += 1;
