@@ -29,6 +29,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use ihfs_core::ids::{ChunkId, RecordId, Time, Version};
 
+use collect::Collecting;
 use disk::{Disk, DiskFile, Folder};
 use index::{Binding, Index, Location, PinRequest, Snapshot, StoredChunk};
 use segment::{CHUNK_BYTES_MAX, ENTRY_HEADER_BYTES, Place, segment_name};
@@ -282,7 +283,7 @@ struct Handle {
     commands: Option<SyncSender<Command>>,
     writer: Option<JoinHandle<()>>,
     /// Held during a collection: one at a time.
-    collecting: Mutex<()>,
+    collecting: Mutex<Collecting>,
 }
 
 impl Drop for Handle {

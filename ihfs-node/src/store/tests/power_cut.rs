@@ -217,8 +217,9 @@ fn run_compaction(disk: &SimDisk, acknowledged: &mut Acknowledged) -> Option<()>
     }
     acknowledged.now += 30 * DAY;
     let mut segments = 0;
-    loop {
+    for round in 0.. {
         let collected = store.collect(Time(acknowledged.now), 7).ok()?;
+        assert!(round < 200, "collection never ends: {collected:?}");
         segments += collected.segments;
         if !collected.more {
             break;
