@@ -10,6 +10,7 @@ pub mod link;
 pub mod location;
 pub mod openings;
 pub mod progress;
+pub mod record;
 pub mod submit;
 pub mod upload;
 pub mod view;
