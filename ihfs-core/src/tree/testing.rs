@@ -25,8 +25,6 @@ pub(crate) struct Memory {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Absent;
 
-pub(crate) type MemoryError = TreeError<Absent>;
-
 impl ChunkSource for Memory {
     type Error = Absent;
 
