@@ -855,4 +855,189 @@ mod tests {
         assert_eq!(second.write(&mut writer).unwrap().top, written.top);
         assert!(writer.take_closed().is_empty());
     }
+
+    use crate::crypto::derive::Role;
+    use crate::ids::Epoch;
+    use crate::sealed::Place;
+    use crate::tree::entry::NestedKind;
+    use crate::tree::testing::{item, sealer_of_epoch};
+
+    fn committed(edit: &TreeEdit<&Memory>, memory: &Memory) -> Root {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let written = edit.write(&mut writer).unwrap();
+        memory.take(&mut writer);
+        Root { top: written.top, nested: written.nested, ..edit.base().clone() }
+    }
+
+    fn nested(byte: u8) -> NestedRecord {
+        NestedRecord { record: RecordId::from_bytes([byte; 32]), kind: NestedKind::Folder }
+    }
+
+    /// `/a/b/f`, `/a/n` (nested record 7, version 3), `/g`.
+    fn with_nested(memory: &Memory) -> Root {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let mut edit = TreeEdit::new(root(folder_item(0)), memory);
+        edit.create(&names("/a"), folder_item(1)).unwrap();
+        edit.create(&names("/a/b"), folder_item(2)).unwrap();
+        edit.create(&names("/a/b/f"), file(3, 30, &mut writer)).unwrap();
+        edit.create(&names("/g"), file(4, 40, &mut writer)).unwrap();
+        edit.attach(&names("/a/n"), item(5, Content::Nested(nested(7))), Version(3)).unwrap();
+        memory.take(&mut writer);
+        committed(&edit, memory)
+    }
+
+    #[test]
+    fn a_path_into_a_nested_record_crosses_with_the_rest() {
+        let memory = Memory::default();
+        let root = with_nested(&memory);
+        let reader = TreeReader::new(root.clone(), &memory);
+        let edit = TreeEdit::new(root, &memory);
+        for found in [reader.lookup(&names("/a/n/x/y")).unwrap(), edit.lookup(&names("/a/n/x/y")).unwrap()] {
+            let Found::Crossing { item, rest } = found else { panic!() };
+            assert_eq!(item.content, Content::Nested(nested(7)));
+            assert_eq!(rest, names("/x/y"));
+        }
+        let mut edit = edit;
+        let crossing = EditError::Crossing { record: nested(7).record, depth: 2 };
+        assert_eq!(edit.create(&names("/a/n/x"), folder_item(9)), Err(crossing));
+        let over = edit.rename(&names("/g"), &names("/a/n"), Overwrite::Replace);
+        assert_eq!(over, Err(EditError::Crossing { record: nested(7).record, depth: 2 }));
+    }
+
+    #[test]
+    fn a_nested_record_is_listed_in_the_root_until_it_or_a_folder_above_goes() {
+        let memory = Memory::default();
+        let root = with_nested(&memory);
+        assert_eq!(root.nested.get(&&memory, &nested(7).record).unwrap().unwrap().version, Version(3));
+        for gone in ["/a/n", "/a"] {
+            let mut edit = TreeEdit::new(root.clone(), &memory);
+            edit.rename(&names("/a/n"), &names("/n"), Overwrite::Refuse).unwrap();
+            edit.rename(&names("/n"), &names("/a/n"), Overwrite::Refuse).unwrap();
+            edit.remove_tree(&names(gone)).unwrap();
+            assert_eq!(committed(&edit, &memory).nested.count(), 0, "{gone}");
+        }
+        let mut edit = TreeEdit::new(root, &memory);
+        let again = edit.attach(&names("/n"), item(6, Content::Nested(nested(7))), Version(4));
+        assert_eq!(again, Err(EditError::AlreadyNested { record: nested(7).record }));
+        edit.set_nested_version(nested(7).record, Version(5)).unwrap();
+        let root = committed(&edit, &memory);
+        assert_eq!(root.nested.get(&&memory, &nested(7).record).unwrap().unwrap().version, Version(5));
+    }
+
+    #[test]
+    fn what_is_split_out_keeps_its_pages_and_takes_its_nested_records_along() {
+        let memory = Memory::default();
+        let root = with_nested(&memory);
+        let mut edit = TreeEdit::new(root.clone(), &memory);
+        let Found::Item(before) = edit.lookup(&names("/a")).unwrap() else { panic!() };
+        let split = edit.split_out(&names("/a"), nested(8), Version(0)).unwrap();
+        assert_eq!(split.item, before);
+        let below = NestedVersion { record: nested(7).record, version: Version(3) };
+        assert_eq!(split.nested, [below]);
+        let root = committed(&edit, &memory);
+        let listed = root.nested.list(&&memory, None, 10).unwrap();
+        assert_eq!(listed, [NestedVersion { record: nested(8).record, version: Version(0) }]);
+    }
+
+    #[test]
+    fn a_folder_with_unwritten_changes_is_not_split_out() {
+        let memory = Memory::default();
+        let mut edit = TreeEdit::new(with_nested(&memory), &memory);
+        edit.create(&names("/a/new"), folder_item(9)).unwrap();
+        assert_eq!(edit.split_out(&names("/a"), nested(8), Version(0)), Err(EditError::Unwritten));
+    }
+
+    #[test]
+    fn what_is_unchanged_keeps_its_refs_in_a_later_epoch() {
+        let memory = Memory::default();
+        let root = with_nested(&memory);
+        let later = sealer_of_epoch(1);
+        let mut writer = PackWriter::new(&later);
+        let mut edit = TreeEdit::new(root, &memory);
+        edit.create(&names("/new"), file(9, 90, &mut writer)).unwrap();
+        let written = edit.write(&mut writer).unwrap();
+        memory.take(&mut writer);
+        let mut epochs = Vec::new();
+        let mut top = written.top.clone();
+        top.for_each_ref(&mut |piece| epochs.push(piece.source.epoch));
+        let Content::Folder(folder) = &written.top.content else { panic!() };
+        for mut entry in folder.list(&&memory, None, 10).unwrap() {
+            entry.item.for_each_ref(&mut |piece| epochs.push(piece.source.epoch));
+        }
+        assert_eq!(epochs, [Epoch(1), Epoch(0), Epoch(0), Epoch(1)]);
+    }
+
+    #[test]
+    fn the_pages_of_a_commit_stand_in_one_pack_and_their_refs_are_resolved() {
+        let memory = Memory::default();
+        let sealer = sealer();
+        let mut edit = TreeEdit::new(root(folder_item(0)), &memory);
+        for folder in 0..50u64 {
+            edit.create(&names(&format!("/{folder}")), folder_item(1 + folder)).unwrap();
+            for file in 0..20 {
+                let content = Content::File(FileContent::EMPTY);
+                edit.create(&names(&format!("/{folder}/{file}")), item(1000 + folder * 20 + file, content))
+                    .unwrap();
+            }
+        }
+        let mut writer = PackWriter::new(&sealer);
+        let mut written = edit.write(&mut writer).unwrap();
+        memory.take(&mut writer);
+        assert_eq!(memory.count(), 1);
+        written.top.for_each_ref(&mut |piece| assert!(matches!(piece.place, Place::Chunk(_))));
+        let root = root(written.top);
+        assert_eq!(state(&root, &memory).len(), 50 * 21);
+        assert_eq!(TreeReader::new(root, &memory).reachable().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_walk_over_a_version_finds_all_its_chunks_and_no_more() {
+        let memory = Memory::default();
+        let sealer = sealer();
+        let mut edit = TreeEdit::new(root(folder_item(0)), &memory);
+        let mut chunks = std::collections::BTreeSet::new();
+        for (number, name) in ["/kept", "/removed"].into_iter().enumerate() {
+            let mut writer = PackWriter::new(&sealer);
+            edit.create(&names(name), file(number as u64, 500, &mut writer)).unwrap();
+            let at = writer.add(Role::Content, name.as_bytes());
+            let Place::Chunk(_) = writer.resolve(at).place else { panic!() };
+            writer.take_closed();
+        }
+        for name in ["/kept", "/removed"] {
+            let Found::Item(mut found) = edit.lookup(&names(name)).unwrap() else { panic!() };
+            found.for_each_ref(&mut |piece| {
+                let Place::Chunk(id) = piece.place else { panic!() };
+                chunks.insert((name, id));
+            });
+        }
+        edit.remove(&names("/removed")).unwrap();
+        let root = committed(&edit, &memory);
+        let reachable = TreeReader::new(root, &memory).reachable().unwrap();
+        assert_eq!(reachable.len(), 2, "a tree page and the file that was kept");
+        for (name, chunk) in chunks {
+            assert_eq!(reachable.contains(&chunk), name == "/kept");
+        }
+    }
+
+    #[test]
+    fn renames_follow_the_rules_of_posix() {
+        let memory = Memory::default();
+        let rename = |from: &str, to: &str, overwrite| {
+            let mut edit = TreeEdit::new(with_nested(&memory), &memory);
+            edit.rename(&names(from), &names(to), overwrite)
+        };
+        let replace = |from, to| rename(from, to, Overwrite::Replace);
+        assert_eq!(replace("/a", "/a/b/c"), Err(EditError::IntoItself));
+        assert_eq!(replace("/g", "/a/b"), Err(EditError::IsAFolder));
+        assert_eq!(replace("/a/b", "/g"), Err(EditError::NotAFolder { depth: 1 }));
+        assert_eq!(replace("/a/b/f", "/g"), Ok(()));
+        assert_eq!(rename("/a/b/f", "/g", Overwrite::Refuse), Err(EditError::Exists));
+        assert_eq!(replace("/a/b", "/a"), Err(EditError::NotEmpty));
+        assert_eq!(replace("/x", "/y"), Err(EditError::NotFound { present: 0 }));
+        assert_eq!(replace("/g", "/x/y"), Err(EditError::NotFound { present: 0 }));
+        assert_eq!(replace("/", "/x"), Err(EditError::Top));
+        assert_eq!(replace("/g/x", "/y"), Err(EditError::NotAFolder { depth: 1 }));
+    }
 }

@@ -688,3 +688,224 @@ impl From<FileContent> for RawContent {
         content.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::codec::DecodeError;
+    use crate::sealed::Place;
+    use crate::tree::testing::{Memory, piece, sealer};
+
+    const MIB: u64 = 1 << 20;
+
+    fn finished(content: FileContent, writer: &mut PackWriter<'_>, memory: &Memory) -> FileContent {
+        let mut content = content;
+        content.for_each_ref(&mut |piece| *piece = writer.resolve(piece.clone()));
+        memory.take(writer);
+        content
+    }
+
+    fn built(extents: impl IntoIterator<Item = Extent>, memory: &Memory) -> FileContent {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let mut builder = FileContentBuilder::new();
+        for extent in extents {
+            builder.push(extent, &mut writer).unwrap();
+            if builder.size_bytes() % 1024 == 0 {
+                memory.take(&mut writer);
+            }
+        }
+        let content = builder.finish(&mut writer);
+        finished(content, &mut writer, memory)
+    }
+
+    /// Pieces as a large file has them, without the cost of sealing them.
+    fn pieces(count: u32, size: u32, memory: &Memory) -> Vec<Extent> {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let extents = (0..count).map(|number| {
+            let mut piece = sealer_ref(&sealer, number);
+            piece.size = size;
+            Extent::piece(piece).unwrap()
+        });
+        let extents = extents.collect();
+        memory.take(&mut writer);
+        extents
+    }
+
+    fn sealer_ref(sealer: &crate::sealed::Sealer, number: u32) -> Ref {
+        let bytes = number.to_be_bytes();
+        let key = sealer.piece_key(crate::crypto::derive::Role::Content, &bytes);
+        let place = Place::Chunk(crate::ids::ChunkId::of(&bytes));
+        Ref { place, offset: 0, size: 4, key, source: sealer.source() }
+    }
+
+    fn all(content: &FileContent, memory: &Memory) -> Vec<Extent> {
+        let placed = content.extents(memory, 0..u64::MAX, usize::MAX).unwrap();
+        placed.into_iter().map(|placed| placed.extent).collect()
+    }
+
+    fn spliced(
+        content: &FileContent,
+        range: Range<u64>,
+        extents: Vec<Extent>,
+        memory: &Memory,
+    ) -> Result<(FileContent, u64), SpliceError<crate::tree::testing::Absent>> {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let content = content.splice(memory, range, extents, &mut writer)?;
+        let content = finished(content, &mut writer, memory);
+        Ok((content, memory.reads.get() as u64))
+    }
+
+    #[test]
+    fn a_file_of_100_gib_is_read_and_changed_through_few_pages() {
+        let memory = Memory::default();
+        let extents = pieces(100 * 1024, MIB as u32, &memory);
+        let content = built(extents.clone(), &memory);
+        assert_eq!(content.size_bytes(), 100 << 30);
+        memory.reads.set(0);
+        let found = content.extents(&memory, 77_777 * MIB + 5..77_778 * MIB + 1, 10).unwrap();
+        let expected = [77_777, 77_778]
+            .map(|number| PlacedExtent { start: number * MIB, extent: extents[number as usize].clone() });
+        assert_eq!(found, expected);
+        assert!(memory.reads.get() <= 6, "{}", memory.reads.get());
+        memory.reads.set(0);
+        let new = pieces(200_000, MIB as u32, &memory).pop().unwrap();
+        let count = memory.count();
+        let range = 50_000 * MIB..50_001 * MIB;
+        let (changed, reads) = spliced(&content, range.clone(), vec![new.clone()], &memory).unwrap();
+        assert!(reads <= 12, "{reads} reads");
+        assert_eq!(memory.count(), count + 1, "all new pages are in one pack");
+        assert_eq!(changed.extents(&memory, range, 1).unwrap()[0].extent, new);
+        assert_eq!(changed.size_bytes(), content.size_bytes());
+    }
+
+    #[test]
+    fn a_sparse_file_of_1_tib_needs_no_list_page() {
+        let memory = Memory::default();
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let hole = |size| Extent::hole(size).unwrap();
+        let tail = piece(b"end", &mut writer);
+        memory.take(&mut writer);
+        let count = memory.count();
+        let content = built([hole(1 << 39), hole(1 << 39), tail.clone()], &memory);
+        assert_eq!((content.size_bytes(), content.extent_count()), ((1 << 40) + 3, 2));
+        assert_eq!(memory.count(), count);
+        let cut = (1 << 20)..(1 << 20) + 3;
+        let (cut, _) = spliced(&content, cut, vec![tail.clone()], &memory).unwrap();
+        let expected = [hole(1 << 20), tail.clone(), hole((1 << 40) - (1 << 20) - 3), tail];
+        assert_eq!(all(&cut, &memory), expected);
+    }
+
+    #[test]
+    fn a_sparse_file_of_1_tib_with_many_pieces_seeks_through_few_pages() {
+        let memory = Memory::default();
+        let hole = Extent::hole((1 << 24) - 4).unwrap();
+        let extents = pieces(1 << 16, 4, &memory).into_iter().flat_map(|piece| [piece, hole.clone()]);
+        let content = built(extents, &memory);
+        assert_eq!(content.size_bytes(), 1 << 40);
+        memory.reads.set(0);
+        let found = content.extents(&memory, (1 << 39) + 4..(1 << 39) + 5, 9).unwrap();
+        assert_eq!(found, [PlacedExtent { start: (1 << 39) + 4, extent: hole }]);
+        assert!(memory.reads.get() <= 6);
+    }
+
+    /// A random cut that respects pieces, and what replaces it.
+    fn random_splice(
+        random: &mut impl Rng,
+        model: &mut Vec<Extent>,
+        fresh: &mut impl Iterator<Item = Extent>,
+    ) -> (Range<u64>, Vec<Extent>) {
+        let from = random.random_range(0..=model.len());
+        let to = random.random_range(from..=(from + 40).min(model.len()));
+        let new: Vec<_> = fresh.take([0, 1, 3, 200][random.random_range(0..4)]).collect();
+        let size = |run: &[Extent]| run.iter().map(Extent::size_bytes).sum::<u64>();
+        let range = size(&model[..from])..size(&model[..to]);
+        model.splice(from..to, new.iter().cloned());
+        (range, new)
+    }
+
+    #[test]
+    fn random_splices_read_back_like_a_plain_list_and_have_one_shape() {
+        for seed in 0..20 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let memory = Memory::default();
+            let mut fresh = pieces(20_000, 100, &memory).into_iter();
+            let mut model: Vec<Extent> = fresh.by_ref().take(seed as usize * 100).collect();
+            let mut content = built(model.clone(), &memory);
+            for step in 0..20 {
+                let (range, new) = random_splice(&mut random, &mut model, &mut fresh);
+                content = spliced(&content, range, new, &memory).unwrap().0;
+                assert_eq!(all(&content, &memory), model, "seed {seed}, step {step}");
+                let whole = built(model.clone(), &memory);
+                assert_eq!(pages(&content, &memory), pages(&whole, &memory), "seed {seed}, step {step}");
+                assert_eq!(content.is_same_bytes(&whole, &memory), Ok(true));
+            }
+        }
+    }
+
+    /// The sequence of pages and extents: its shape.
+    fn pages(content: &FileContent, memory: &Memory) -> Vec<bool> {
+        let mut cursor = ExtentCursor::new(content);
+        let mut shape = Vec::new();
+        while let Some(visited) = cursor.visit(memory).unwrap() {
+            shape.push(matches!(visited, Visited::Page(_)));
+        }
+        shape
+    }
+
+    #[test]
+    fn a_splice_inside_a_piece_names_its_range() {
+        let memory = Memory::default();
+        let content = built(pieces(3, 100, &memory), &memory);
+        for range in [50..100, 50..50, 0..150, 120..130] {
+            let error = spliced(&content, range.clone(), Vec::new(), &memory).unwrap_err();
+            assert!(matches!(error, SpliceError::InsidePiece { .. }), "{range:?}");
+        }
+        let error = spliced(&content, 0..301, Vec::new(), &memory).unwrap_err();
+        assert_eq!(error, SpliceError::OutOfRange { size_bytes: 300 });
+        let long = vec![Extent::hole(FILE_BYTES_MAX).unwrap()];
+        let error = spliced(&content, 0..0, long, &memory).unwrap_err();
+        assert_eq!(error, SpliceError::Content(ContentError::TooLong));
+    }
+
+    #[test]
+    fn content_that_is_none_is_refused() {
+        let decode = |raw: &RawContent| codec::decode::<FileContent>(&codec::encode(raw), 10_000);
+        let hole = |size| Extent(RawExtent::Hole(size));
+        assert!(decode(&RawContent::Extents(vec![hole(1); 4])).is_ok());
+        for extents in [vec![hole(1); 5], vec![hole(0)], vec![hole(u64::MAX)], vec![hole(1 << 62); 3]] {
+            assert_eq!(decode(&RawContent::Extents(extents)), Err(DecodeError::Malformed));
+        }
+        assert_eq!(Extent::hole(0), Err(ContentError::EmptyExtent));
+    }
+
+    #[test]
+    fn a_list_page_with_a_wrong_sum_is_refused() {
+        let memory = Memory::default();
+        let mut content = built(pieces(100, 100, &memory), &memory);
+        let RawContent::Listed(top) = &mut content.0 else { panic!() };
+        top.child.0.size_bytes += 1;
+        let error = content.extents(&memory, 0..1, 1).unwrap_err();
+        assert!(matches!(error, TreeError::Page { fault: PageFault::WrongSpan, .. }), "{error:?}");
+    }
+
+    #[test]
+    fn the_bytes_of_content_are_pinned() {
+        let memory = Memory::default();
+        let mut extents = pieces(2, 100, &memory);
+        extents.push(Extent::hole(7).unwrap());
+        let inline = codec::encode(&built(extents, &memory));
+        assert_eq!(
+            blake3::hash(&inline).to_string(),
+            "a26ec5741ef82b92b6498fa4fc7ad9504e2221b08737f7ba91c3e2528bb4b581"
+        );
+        let listed = codec::encode(&built(pieces(100, 100, &memory), &memory));
+        assert_eq!(blake3::hash(&listed).to_string(), "a07b1d98d513103f865d8df3337ac1279073f02af37e275e7c1de3465892cf8c");
+    }
+}
