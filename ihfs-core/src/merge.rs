@@ -494,7 +494,7 @@ fn copy_name(name: &Name, label: &CopyLabel, number: u64) -> Name {
     let mark = format!(" (conflict {device} {}{number})", utc(label.time));
     let room = NAME_BYTES_MAX - mark.len() - extension.len();
     let stem = match std::str::from_utf8(stem) {
-        Ok(text) => text[..text.floor_char_boundary(room)].as_bytes(),
+        Ok(text) => &stem[..text.floor_char_boundary(room)],
         Err(_) => &stem[..stem.len().min(room)],
     };
     Name::new([stem, mark.as_bytes(), extension].concat()).expect("cut to length, without slash and NUL")
@@ -734,7 +734,7 @@ mod tests {
         for (ours, theirs) in [(&edited, &deleted), (&deleted, &edited)] {
             let (merged, conflicts) = merged(&base, ours, theirs, &memory);
             assert_eq!(paths(&merged, &memory), paths(&edited, &memory));
-            assert_eq!(conflicts.is_empty(), false);
+            assert!(!conflicts.is_empty());
         }
     }
 

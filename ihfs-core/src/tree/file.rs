@@ -714,7 +714,7 @@ mod tests {
         let mut builder = FileContentBuilder::new();
         for extent in extents {
             builder.push(extent, &mut writer).unwrap();
-            if builder.size_bytes() % 1024 == 0 {
+            if builder.size_bytes().is_multiple_of(1024) {
                 memory.take(&mut writer);
             }
         }
@@ -906,6 +906,9 @@ mod tests {
             "a26ec5741ef82b92b6498fa4fc7ad9504e2221b08737f7ba91c3e2528bb4b581"
         );
         let listed = codec::encode(&built(pieces(100, 100, &memory), &memory));
-        assert_eq!(blake3::hash(&listed).to_string(), "a07b1d98d513103f865d8df3337ac1279073f02af37e275e7c1de3465892cf8c");
+        assert_eq!(
+            blake3::hash(&listed).to_string(),
+            "a07b1d98d513103f865d8df3337ac1279073f02af37e275e7c1de3465892cf8c"
+        );
     }
 }
