@@ -850,6 +850,12 @@ mod tests {
     }
 
     #[test]
+    fn the_id_of_a_copy_is_pinned() {
+        let entry = Entry { name: Name::new(*b"a").unwrap(), item: folder_item(1) };
+        assert_eq!(derived_id(&Located { parent: FileId(2), entry }, b"salt"), FileId(14331601602470585525));
+    }
+
+    #[test]
     fn times_read_as_utc() {
         assert_eq!(utc(Time(0)), "1970-01-01 000000");
         assert_eq!(utc(Time(951_827_696_000)), "2000-02-29 123456");
