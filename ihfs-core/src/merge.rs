@@ -123,8 +123,7 @@ pub fn merge<S: ChunkSource>(
         conflicts: Vec::new(),
     };
     merge.delete_files()?;
-    let lifted = merge.lift_moved()?;
-    merge.delete_folders()?;
+    let lifted = merge.clear()?;
     merge.place(lifted)?;
     merge.modify(base, theirs)?;
     merge.nested_versions(base)?;
@@ -159,18 +158,6 @@ impl<S: ChunkSource> Merge<'_, S> {
         Ok(())
     }
 
-    /// Folders from below, and only those that are empty then.
-    fn delete_folders(&mut self) -> Step<(), S> {
-        let mut folders = Vec::new();
-        for id in self.ours.deleted() {
-            if folder(&self.ours.gone[&id].entry.item).is_some() {
-                folders.extend(self.path(id).map(|path| (path.len(), id)));
-            }
-        }
-        folders.sort_unstable();
-        folders.into_iter().rev().try_for_each(|(_, id)| self.delete(id))
-    }
-
     fn delete(&mut self, id: FileId) -> Step<(), S> {
         let Some(path) = self.path(id) else { return Ok(()) };
         if self.theirs.is_modified(id) || self.theirs.is_replaced(id) {
@@ -187,28 +174,39 @@ impl<S: ChunkSource> Merge<'_, S> {
         }
     }
 
-    /// Takes what we moved out of its old places, so that swapped and circling names get free.
-    fn lift_moved(&mut self) -> Step<BTreeMap<FileId, (Placed, Spot)>, S> {
-        let mut moved = Vec::new();
-        for id in self.ours.modified() {
-            if !self.ours.is_moved(id) || self.theirs.is_deleted(id) {
-                continue;
-            }
-            let Some(path) = self.path(id) else { continue };
-            match self.theirs.is_moved(id) {
-                true if self.spot(id) == Some(spot_of(&self.ours.come[&id])) => {}
-                true => self.conflicts.push(Conflict::MovedTwice { path }),
-                false => moved.push((path.len(), id)),
+    /// Takes what we moved out of its old places, so that swapped and circling names get free, and removes the
+    /// folders that we deleted if they are empty then. From below, so that a folder comes after what is in it.
+    fn clear(&mut self) -> Step<BTreeMap<FileId, (Placed, Spot)>, S> {
+        let mut ids = Vec::new();
+        for id in self.ours.deleted().into_iter().chain(self.ours.modified()) {
+            let is_folder = folder(&self.ours.gone[&id].entry.item).is_some();
+            if (self.ours.is_deleted(id) && is_folder) || self.moves(id) {
+                ids.extend(self.path(id).map(|path| (path.len(), id)));
             }
         }
-        moved.sort_unstable();
+        ids.sort_unstable();
         let mut lifted = BTreeMap::new();
-        for (_, id) in moved.into_iter().rev() {
+        for (_, id) in ids.into_iter().rev() {
+            if self.ours.is_deleted(id) {
+                self.delete(id)?;
+                continue;
+            }
             let (Some(path), Some(spot)) = (self.path(id), self.spot(id)) else { continue };
             lifted.insert(id, (self.edit.take(&path)?, spot));
             self.spots.insert(id, None);
         }
         Ok(lifted)
+    }
+
+    /// Whether an item goes where we moved it. What both moved stays where they did.
+    fn moves(&mut self, id: FileId) -> bool {
+        if !self.ours.is_moved(id) || self.theirs.is_deleted(id) {
+            return false;
+        }
+        if self.theirs.is_moved(id) && self.spot(id) != Some(spot_of(&self.ours.come[&id])) {
+            self.conflicts.extend(self.path(id).map(|path| Conflict::MovedTwice { path }));
+        }
+        !self.theirs.is_moved(id)
     }
 
     /// Puts what we moved, added, or changed after they deleted it into its places, folders from above.
@@ -496,7 +494,7 @@ fn copy_name(name: &Name, label: &CopyLabel, number: u64) -> Name {
     let mark = format!(" (conflict {device} {}{number})", utc(label.time));
     let room = NAME_BYTES_MAX - mark.len() - extension.len();
     let stem = match std::str::from_utf8(stem) {
-        Ok(text) => text[..text.floor_char_boundary(room)].as_bytes(),
+        Ok(text) => &stem[..text.floor_char_boundary(room)],
         Err(_) => &stem[..stem.len().min(room)],
     };
     Name::new([stem, mark.as_bytes(), extension].concat()).expect("cut to length, without slash and NUL")
@@ -736,7 +734,7 @@ mod tests {
         for (ours, theirs) in [(&edited, &deleted), (&deleted, &edited)] {
             let (merged, conflicts) = merged(&base, ours, theirs, &memory);
             assert_eq!(paths(&merged, &memory), paths(&edited, &memory));
-            assert_eq!(conflicts.is_empty(), false);
+            assert!(!conflicts.is_empty());
         }
     }
 
@@ -849,6 +847,12 @@ mod tests {
             assert!(copy.len() <= 255 && copy.len() > 253);
             assert!(copy.ends_with(format!("{mark})").as_bytes()));
         }
+    }
+
+    #[test]
+    fn the_id_of_a_copy_is_pinned() {
+        let entry = Entry { name: Name::new(*b"a").unwrap(), item: folder_item(1) };
+        assert_eq!(derived_id(&Located { parent: FileId(2), entry }, b"salt"), FileId(14331601602470585525));
     }
 
     #[test]

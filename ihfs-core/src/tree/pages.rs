@@ -122,7 +122,8 @@ impl<L: Leaf> SequencePage<L> {
 
     /// Checks the page against what its parent says.
     fn check(&self, level: u8, span: &L::Span) -> Result<(), PageFault> {
-        if self.level() != level {
+        let is_below_leaves = matches!(self, Self::Children(0, _));
+        if self.level() != level || is_below_leaves {
             return Err(PageFault::WrongLevel { expected: level, found: self.level() });
         }
         if self.span()? != *span {

@@ -518,3 +518,328 @@ fn step<E: Keyed>(left: Option<&Pending<E>>, right: Option<&Pending<E>>) -> Step
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::codec::DecodeError;
+    use crate::crypto::derive::Role;
+    use crate::ids::ChunkId;
+    use crate::sealed::{OpenError, PAGE_BYTES_MAX};
+    use crate::tree::entry::{Content, Entry};
+    use crate::tree::file::FileContent;
+    use crate::tree::folder::{Folder, FolderBuilder};
+    use crate::tree::name::Name;
+    use crate::tree::testing::{Absent, Memory, item, sealer};
+
+    fn name(number: u64) -> Name {
+        Name::new(format!("{number:06}.dcm")).unwrap()
+    }
+
+    fn entry(number: u64, id: u64) -> Entry {
+        Entry { name: name(number), item: item(id, Content::File(FileContent::EMPTY)) }
+    }
+
+    fn built(numbers: impl Iterator<Item = u64>, memory: &Memory) -> Folder {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let mut builder = FolderBuilder::default();
+        numbers.for_each(|number| builder.push(entry(number, number), &mut writer).unwrap());
+        let folder = builder.finish(&mut writer);
+        finished(folder, &mut writer, memory)
+    }
+
+    fn finished(mut folder: Folder, writer: &mut PackWriter<'_>, memory: &Memory) -> Folder {
+        folder.for_each_ref(&mut |piece| *piece = writer.resolve(piece.clone()));
+        memory.take(writer);
+        folder
+    }
+
+    fn updated(folder: &Folder, memory: &Memory, changes: &BTreeMap<Name, Option<Entry>>) -> Folder {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let changes: Vec<_> = changes.iter().map(|(name, entry)| (name, entry.as_ref())).collect();
+        let folder = folder.update(memory, &changes, &mut writer).unwrap();
+        finished(folder, &mut writer, memory)
+    }
+
+    fn all(folder: &Folder, memory: &Memory) -> Vec<Entry> {
+        folder.list(memory, None, usize::MAX).unwrap()
+    }
+
+    /// Items per page, level by level: the shape of a map without where its pages stand.
+    fn shape(folder: &Folder, memory: &Memory) -> Vec<(u8, usize)> {
+        let mut shape = Vec::new();
+        let mut open: Vec<_> = folder.top.iter().map(|top| (top.level, top.child.clone())).collect();
+        while let Some((level, child)) = open.pop() {
+            match load::<Entry, _>(memory, level, &child).unwrap() {
+                SequencePage::Leaves(items) => shape.push((0, items.len())),
+                SequencePage::Children(level, children) => {
+                    shape.push((level, children.len()));
+                    open.extend(children.into_iter().rev().map(|child| (level - 1, child)));
+                }
+            }
+        }
+        shape
+    }
+
+    /// The pages of both that are not in the other.
+    fn new_pages(old: &Folder, new: &Folder, memory: &Memory) -> usize {
+        let pages = |folder: &Folder| {
+            let mut cursor = Cursor::new(folder);
+            let mut pages = Vec::new();
+            while let Some(visited) = cursor.visit(memory).unwrap() {
+                if let Visited::Page(at) = visited {
+                    pages.push(at);
+                }
+            }
+            pages
+        };
+        let old = pages(old);
+        pages(new).iter().filter(|page| !old.contains(page)).count()
+    }
+
+    #[test]
+    fn one_more_entry_in_a_folder_of_100_000_rewrites_a_page_of_each_level() {
+        let memory = Memory::default();
+        let folder = built((0..100_000).map(|number| 2 * number), &memory);
+        assert_eq!(folder.count(), 100_000);
+        for number in [1, 99_999, 199_999, 54_321, 100_001] {
+            memory.reads.set(0);
+            let change = BTreeMap::from([(name(number), Some(entry(number, number)))]);
+            let more = updated(&folder, &memory, &change);
+            assert!(memory.reads.get() <= 12, "{number}: {} reads", memory.reads.get());
+            assert_eq!(more.get(&memory, &name(number)), Ok(Some(entry(number, number))));
+            assert_eq!(more.count(), 100_001);
+            let pages = new_pages(&folder, &more, &memory);
+            assert!((1..=8).contains(&pages), "{number}: {pages} pages");
+        }
+    }
+
+    #[test]
+    fn a_lookup_in_a_folder_of_100_000_reads_a_page_of_each_level() {
+        let memory = Memory::default();
+        let folder = built(0..100_000, &memory);
+        memory.reads.set(0);
+        assert_eq!(folder.get(&memory, &name(77_777)), Ok(Some(entry(77_777, 77_777))));
+        assert!(memory.reads.get() <= 4);
+        memory.reads.set(0);
+        let listed = folder.list(&memory, Some(&name(50_000)), 10).unwrap();
+        assert_eq!(listed, (50_001..50_011).map(|number| entry(number, number)).collect::<Vec<_>>());
+        assert!(memory.reads.get() <= 5);
+    }
+
+    #[test]
+    fn a_map_has_one_shape_whatever_its_history() {
+        for seed in 0..12 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let memory = Memory::default();
+            let (mut folder, mut model) = (Folder::EMPTY, BTreeMap::new());
+            let range = [30, 3000, 600][seed as usize % 3];
+            for step in 0..12u64 {
+                let mut changes = BTreeMap::new();
+                for _ in 0..[1, 50, 500][random.random_range(0..3)] {
+                    let number = random.random_range(0..range);
+                    let removes = random.random_bool(if step % 4 == 3 { 0.95 } else { 0.2 });
+                    changes.insert(name(number), (!removes).then(|| entry(number, step)));
+                }
+                folder = updated(&folder, &memory, &changes);
+                for (name, change) in changes {
+                    match change {
+                        Some(entry) => drop(model.insert(name, entry)),
+                        None => drop(model.remove(&name)),
+                    }
+                }
+                assert_eq!(all(&folder, &memory), model.values().cloned().collect::<Vec<_>>(), "seed {seed}");
+                let changes = model.iter().map(|(name, entry)| (name.clone(), Some(entry.clone()))).collect();
+                let fresh = updated(&Folder::EMPTY, &memory, &changes);
+                assert_eq!(shape(&folder, &memory), shape(&fresh, &memory), "seed {seed}, step {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_diff_finds_what_differs_and_skips_equal_pages() {
+        let memory = Memory::default();
+        let old = built(0..20_000, &memory);
+        let mut changes = BTreeMap::from([(name(5), None), (name(10_000), Some(entry(10_000, 1)))]);
+        changes.insert(name(999_999), Some(entry(999_999, 2)));
+        let new = updated(&old, &memory, &changes);
+        memory.reads.set(0);
+        let mut found = Vec::new();
+        old.diff(&new, &memory, |difference| found.push(difference)).unwrap();
+        let expected = [
+            (Some(entry(5, 5)), None),
+            (Some(entry(10_000, 10_000)), Some(entry(10_000, 1))),
+            (None, Some(entry(999_999, 2))),
+        ];
+        assert_eq!(found, expected.map(|(old, new)| Difference { old, new }));
+        assert!(memory.reads.get() <= 30, "{}", memory.reads.get());
+    }
+
+    #[test]
+    fn random_maps_differ_where_plain_maps_do() {
+        for seed in 0..60 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let memory = Memory::default();
+            let mut random_map = |size: u64| -> BTreeMap<u64, u64> {
+                (0..size).map(|_| (random.random_range(0..2000), random.random_range(0..3))).collect()
+            };
+            let (left, right) = (random_map(seed * 30), random_map(700));
+            let folder = |map: &BTreeMap<u64, u64>| {
+                let changes = map.iter().map(|(number, id)| (name(*number), Some(entry(*number, *id))));
+                updated(&Folder::EMPTY, &memory, &changes.collect())
+            };
+            let mut found = Vec::new();
+            folder(&left).diff(&folder(&right), &memory, |difference| found.push(difference)).unwrap();
+            let numbers: std::collections::BTreeSet<_> = left.keys().chain(right.keys()).collect();
+            let expected: Vec<_> = numbers
+                .into_iter()
+                .filter(|number| left.get(number) != right.get(number))
+                .map(|number| Difference {
+                    old: left.get(number).map(|id| entry(*number, *id)),
+                    new: right.get(number).map(|id| entry(*number, *id)),
+                })
+                .collect();
+            assert_eq!(found, expected, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn names_of_every_byte_and_length_read_back() {
+        let memory = Memory::default();
+        let mut names: Vec<_> = (0..=255u8).filter_map(|byte| Name::new([byte]).ok()).collect();
+        names.extend((1..=255).map(|length| Name::new(vec![0xfe; length]).unwrap()));
+        let changes: BTreeMap<_, _> = names
+            .iter()
+            .map(|name| (name.clone(), Some(Entry { name: name.clone(), ..entry(0, 1) })))
+            .collect();
+        let folder = updated(&Folder::EMPTY, &memory, &changes);
+        for name in &names {
+            assert_eq!(folder.get(&memory, name).unwrap().unwrap().name, *name);
+        }
+        assert_eq!(all(&folder, &memory).len(), changes.len());
+    }
+
+    #[test]
+    fn items_out_of_order_are_not_built() {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let mut builder = FolderBuilder::default();
+        builder.push(entry(2, 2), &mut writer).unwrap();
+        assert_eq!(builder.push(entry(2, 2), &mut writer), Err(OutOfOrder));
+        assert_eq!(builder.push(entry(1, 1), &mut writer), Err(OutOfOrder));
+    }
+
+    type Pages = SequencePage<Entry>;
+
+    fn leaves(numbers: &[u64]) -> Pages {
+        SequencePage::Leaves(numbers.iter().map(|number| entry(*number, *number)).collect())
+    }
+
+    fn span(last: u64, count: u64) -> KeySpan<Name> {
+        KeySpan { last: name(last), count }
+    }
+
+    /// A folder whose top page is `page` and which says `level` and `span` of it.
+    fn dishonest(page: &Pages, level: u8, span: KeySpan<Name>, memory: &Memory) -> (Folder, ChunkId) {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let at = writer.add_page(page);
+        let at = writer.resolve(at);
+        memory.take(&mut writer);
+        let Place::Chunk(chunk) = at.place else { unreachable!() };
+        (SortedPages { top: Some(Top { level, child: Child(span, at) }) }, chunk)
+    }
+
+    fn fault(page: &Pages, level: u8, span: KeySpan<Name>) -> PageFault {
+        let memory = Memory::default();
+        let (folder, chunk) = dishonest(page, level, span, &memory);
+        match folder.list(&memory, None, 10) {
+            Err(TreeError::Page { chunk: found, fault }) if found == chunk => fault,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_malformed_page_has_its_error() {
+        assert_eq!(fault(&leaves(&[]), 0, span(1, 0)), PageFault::Empty);
+        assert_eq!(fault(&leaves(&[2, 1]), 0, span(1, 2)), PageFault::NotSorted);
+        assert_eq!(fault(&leaves(&[1, 1]), 0, span(1, 2)), PageFault::NotSorted);
+        assert_eq!(fault(&leaves(&[1, 2]), 0, span(2, 3)), PageFault::WrongSpan);
+        assert_eq!(fault(&leaves(&[1, 2]), 0, span(3, 2)), PageFault::WrongSpan);
+        let wrong_level = PageFault::WrongLevel { expected: 1, found: 0 };
+        assert_eq!(fault(&leaves(&[1, 2]), 1, span(2, 2)), wrong_level);
+    }
+
+    fn parent_of(children: Vec<Child<KeySpan<Name>>>, level: u8) -> Pages {
+        SequencePage::Children(level, children)
+    }
+
+    #[test]
+    fn pages_that_overlap_or_overflow_are_refused() {
+        let memory = Memory::default();
+        let child = |numbers: &[u64]| {
+            let count = numbers.len() as u64;
+            let last = *numbers.last().unwrap();
+            dishonest(&leaves(numbers), 0, span(last, count), &memory).0.top.unwrap().child
+        };
+        let overlapping = parent_of(vec![child(&[1, 5]), child(&[3, 7])], 1);
+        let (folder, _) = dishonest(&overlapping, 1, span(7, 4), &memory);
+        let error = folder.list(&memory, None, 10).unwrap_err();
+        assert!(matches!(error, TreeError::Page { fault: PageFault::NotSorted, .. }), "{error:?}");
+        let mut huge = child(&[9]);
+        huge.0.count = u64::MAX;
+        let overflowing = parent_of(vec![child(&[1]), huge], 1);
+        assert_eq!(fault(&overflowing, 1, span(9, 0)), PageFault::Overflow);
+    }
+
+    #[test]
+    fn a_page_of_children_at_level_0_or_a_tree_that_is_too_tall_is_refused() {
+        let memory = Memory::default();
+        let child = dishonest(&leaves(&[1]), 0, span(1, 1), &memory).0.top.unwrap().child;
+        let level_0 = parent_of(vec![child.clone()], 0);
+        let found = fault(&level_0, 0, span(1, 1));
+        assert_eq!(found, PageFault::WrongLevel { expected: 0, found: 0 });
+        let top = Top { level: LEVEL_MAX + 1, child };
+        assert_eq!(Folder::try_from(Some(top)), Err(TooTall { level: LEVEL_MAX + 1 }));
+    }
+
+    #[test]
+    fn bytes_that_are_no_page_are_refused_whatever_length_they_claim() {
+        let sealer = sealer();
+        let memory = Memory::default();
+        let huge_array = [&[0xa1, 0x61, b'l', 0x9b][..], &[0xff; 8]].concat();
+        for bytes in [huge_array, vec![], vec![0xf6], vec![0; PAGE_BYTES_MAX + 1]] {
+            let mut writer = PackWriter::new(&sealer);
+            let at = writer.add(Role::TreePage, &bytes);
+            let at = writer.resolve(at);
+            memory.take(&mut writer);
+            let top = Top { level: 0, child: Child(span(1, 1), at) };
+            let error = SortedPages::<Entry> { top: Some(top) }.get(&memory, &name(1)).unwrap_err();
+            let TreeError::Open(OpenError::Malformed { source, .. }) = error else { panic!("{error:?}") };
+            assert!(matches!(source, DecodeError::Malformed | DecodeError::TooLong { .. }));
+        }
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_fetched_is_told() {
+        let folder = built(0..10, &Memory::default());
+        assert_eq!(folder.get(&Memory::default(), &name(1)), Err(TreeError::Source(Absent)));
+    }
+
+    #[test]
+    fn the_bytes_of_a_page_are_pinned() {
+        let hash = |page: &Pages| blake3::hash(&crate::codec::encode(page)).to_string();
+        assert_eq!(
+            hash(&leaves(&[1, 2])),
+            "a7c88191fa06b23b18cb6549818e9ecedf8c2f2dd4316bd7b00ee4f2535ff3fa"
+        );
+        assert_eq!(mark_of(b"000001.dcm"), 15_342_454_623_374_835_022);
+    }
+}
