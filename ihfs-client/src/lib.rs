@@ -9,6 +9,7 @@ pub mod fetch;
 pub mod get;
 pub mod home;
 pub mod issue;
+pub mod join;
 pub mod link;
 pub mod location;
 pub mod openings;
