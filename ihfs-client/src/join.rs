@@ -18,6 +18,7 @@ use ihfs_proto::join;
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
+use crate::book::{BookError, Contact};
 use crate::client::{Client, ConnectError, now, start_link, start_runtime};
 use crate::home::{HOME_FORMAT, Home, HomeError, NetworkFile, NodeAddress, OwnHandle, ParsedNetwork};
 use crate::link::{ANSWER_TIME_MAX, AskError, DECISION_TIME_MAX, Link};
@@ -45,6 +46,9 @@ pub enum JoinError {
     /// The keyring could not be sealed.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// The address book could not be begun. HOME is set up; the next command may go on.
+    #[error(transparent)]
+    Book(#[from] BookError),
     /// The ledger knows no member with the key of these words.
     #[error("no member of this network has these 24 words")]
     UnknownMember,
@@ -124,13 +128,20 @@ pub fn join(
     redeem(&door.link, &transaction, &codec::encode(&invitation.handle))?;
     let network = network_file(&door.parsed, Some(OwnHandle::of(&invitation.handle)));
     save(home, &keyring, passphrase, &network, &door.view)?;
-    Ok(Joined {
+    drop(door);
+    let joined = Joined {
         member: keyring.member.to_string(),
         handle: Some(invitation.handle.handle.to_string()),
         fingerprint: ihfs_core::words::fingerprint_words(&keyring.member_key),
         role: invitation.invite.role,
         chain: place.chain.to_string(),
-    })
+    };
+    // The address book is where a recovery finds the handle again.
+    let own =
+        Contact { member: keyring.member, proof: invitation.handle.clone(), pinned_key: keyring.member_key };
+    let client = Client::connect(home, Arc::new(keyring), Box::<InProcess>::default())?;
+    client.change_book(|book| book.add_contact(own.clone()))?;
+    Ok(joined)
 }
 
 /// Comes back by the 24 words: adds this machine as a device and sets up `home`, over what is there.
