@@ -14,6 +14,7 @@ mod context;
 pub mod driver;
 mod effects;
 mod host;
+mod log_file;
 mod message;
 mod signatures;
 #[cfg(test)]

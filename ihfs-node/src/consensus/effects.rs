@@ -117,6 +117,10 @@ impl Effects {
         self.timers.remove(&timer)
     }
 
+    pub(crate) fn is_set(&self, timer: TimerId) -> bool {
+        self.timers.contains(&timer)
+    }
+
     pub(crate) fn set_timer(&mut self, id: TimerId, after: std::time::Duration) {
         self.timers.insert(id);
         self.act(Action::SetTimer { id, after });

@@ -303,9 +303,7 @@ impl<A: Application> Host<A> {
 
     fn on_start(&mut self, now: Time) {
         self.committed_at = now;
-        if self.has_others() {
-            self.broadcast_newest();
-        }
+        self.tell_newest_from_now_on();
         let log = std::mem::take(&mut self.log);
         if !log.is_empty() {
             self.replay(now, log);
@@ -347,6 +345,7 @@ impl<A: Application> Host<A> {
         self.committed_at = now;
         self.prepared = None;
         self.effects.act(Action::ClearWal { height: expected });
+        self.tell_newest_from_now_on();
         self.commit_next_synced(now);
         self.take_early(now);
         self.start_if_waiting(now);
@@ -660,6 +659,13 @@ impl<A: Application> Host<A> {
         let message = Message::Newest(self.newest.height).encode();
         self.effects.act(Action::Broadcast(Bytes::from(message)));
         self.effects.set_timer(TimerId::TellNewest, self.config.tell_every);
+    }
+
+    /// Begins to tell the newest height at times, once there is somebody to tell.
+    fn tell_newest_from_now_on(&mut self) {
+        if self.has_others() && !self.effects.is_set(TimerId::TellNewest) {
+            self.broadcast_newest();
+        }
     }
 
     fn tell(&mut self, to: NodeId) {

@@ -3,7 +3,7 @@
 
 mod liar;
 mod tests;
-mod toy_ledger;
+pub(super) mod toy_ledger;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -94,7 +94,7 @@ struct Network {
     queue: BTreeMap<(u64, u64), Happening>,
     machines: Vec<Machine>,
     liar: Option<(usize, Liar)>,
-    set: ValidatorSet,
+    sets: Vec<ValidatorSet>,
     decided: BTreeMap<Height, BlockId>,
     said: Said,
     sent: u64,
@@ -142,13 +142,23 @@ impl Network {
             queue: BTreeMap::new(),
             machines,
             liar: None,
-            set,
+            sets: vec![set],
             decided: BTreeMap::new(),
             said: Said::new(),
             sent: 0,
             fsyncs: 0,
             origins: BTreeMap::new(),
         }
+    }
+
+    /// Leaves another validator out at each height in turn.
+    fn rotate_validators(&mut self) {
+        let all = self.sets[0].as_slice().to_vec();
+        let without = |left_out: usize| {
+            let rest = all.iter().enumerate().filter(|(place, _)| *place != left_out);
+            ValidatorSet::new(rest.map(|(_, validator)| *validator).collect()).unwrap()
+        };
+        self.sets = (0..all.len()).map(without).collect();
     }
 
     fn start_all(&mut self) {
@@ -237,7 +247,7 @@ impl Network {
         }
         if self.is_liar(to) {
             let (node, mut liar) = self.liar.take().unwrap();
-            for (to, lie) in liar.on_message(&mut self.dice, &self.machines, &self.set, &bytes) {
+            for (to, lie) in liar.on_message(&mut self.dice, &self.machines, &self.sets, &bytes) {
                 self.post(node, to, lie);
             }
             self.liar = Some((node, liar));
@@ -305,7 +315,8 @@ impl Network {
     }
 
     fn commit(&mut self, node: usize, block: Block, certificate: Certificate, origin: Origin) {
-        certificate.verify(CHAIN, &self.set).expect("certificates verify without the engine");
+        let set = toy_ledger::set_of(&self.sets, block.header.height);
+        certificate.verify(CHAIN, set).expect("certificates verify without the engine");
         let (height, id) = (block.header.height, block.header.id());
         assert_eq!(certificate.block, id);
         let decided = *self.decided.entry(height).or_insert(id);
@@ -368,10 +379,10 @@ impl Network {
         if self.machines[node].host.is_some() || self.is_liar(node) {
             return;
         }
-        let set = self.set.clone();
+        let sets = self.sets.clone();
         let machine = &mut self.machines[node];
         let waiting = std::mem::take(&mut machine.waiting);
-        let ledger = ToyLedger::new(CHAIN, set, machine.blocks.clone(), &waiting);
+        let ledger = ToyLedger::new(CHAIN, sets, machine.blocks.clone(), &waiting);
         let wal: Vec<Bytes> = machine.wal.iter().map(|(_, bytes)| bytes.clone()).collect();
         machine.host = Some(Host::new(config(), key(machine.seed), ledger, &wal).unwrap());
         self.give(node, Event::Start);

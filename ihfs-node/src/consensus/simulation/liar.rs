@@ -29,7 +29,7 @@ impl Liar {
         &mut self,
         dice: &mut Dice,
         machines: &[Machine],
-        set: &ValidatorSet,
+        sets: &[ValidatorSet],
         bytes: &Bytes,
     ) -> Vec<(usize, Bytes)> {
         let message = Message::decode(bytes).unwrap();
@@ -49,7 +49,7 @@ impl Liar {
             let lie = match dice.below(12) {
                 0..5 => self.vote(dice, height, round),
                 5 => self.vote(dice, height, round + 1),
-                6..8 => self.proposal(dice, machines, set, round),
+                6..8 => self.proposal(dice, machines, sets, round),
                 8 => Message::Newest(Height(dice.next())).encode(),
                 9 => garbage(dice, bytes),
                 _ => continue,
@@ -75,9 +75,9 @@ impl Liar {
     }
 
     /// A block of its own making; valid, of bad state, or from the future. Each listener gets another.
-    fn proposal(&self, dice: &mut Dice, machines: &[Machine], set: &ValidatorSet, round: u32) -> Vec<u8> {
+    fn proposal(&self, dice: &mut Dice, machines: &[Machine], sets: &[ValidatorSet], round: u32) -> Vec<u8> {
         let blocks = &machines[dice.index(machines.len())].blocks;
-        let ledger = ToyLedger::new(CHAIN, set.clone(), blocks.clone(), &[]);
+        let ledger = ToyLedger::new(CHAIN, sets.to_vec(), blocks.clone(), &[]);
         let transaction = ByteBuf::from((1_000_000 + dice.next() % 1_000_000).to_be_bytes());
         let ahead = if dice.percent(20) { 3_600_000 } else { dice.below(1_000) };
         let mut block = ledger.block_of(vec![transaction], Time(super::BEGIN + ahead));
@@ -102,7 +102,7 @@ impl Liar {
         Message::Proposal(message, Some(Box::new(block))).encode()
     }
 
-    /// Blocks that were decided, with one thing changed.
+    /// Decided blocks, one of them with another time and a certificate that names it.
     fn answer(&self, dice: &mut Dice, machines: &[Machine]) -> Vec<(usize, Bytes)> {
         let blocks = &machines[dice.index(machines.len())].blocks;
         let decided = |(block, certificate): &(_, _)| DecidedBlock {
@@ -112,7 +112,9 @@ impl Liar {
         let mut blocks: Vec<DecidedBlock> = blocks.iter().map(decided).collect();
         if !blocks.is_empty() {
             let place = dice.index(blocks.len());
-            blocks[place].block.header.time = Time(dice.next());
+            let lie = &mut blocks[place];
+            lie.block.header.time = lie.block.header.time.plus_millis(1);
+            lie.certificate.block = lie.block.header.id();
         }
         let bytes = Bytes::from(Message::Decided(blocks).encode());
         self.others(machines).into_iter().map(|to| (to, bytes.clone())).collect()

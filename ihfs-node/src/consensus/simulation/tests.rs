@@ -173,6 +173,30 @@ fn a_validator_of_four_survives_a_crash_at_every_action() {
 }
 
 #[test]
+fn validators_that_change_with_every_height_agree() {
+    for_seeds(30, |seed| {
+        let mut network = Network::new(seed, &equal(5), 0);
+        network.rotate_validators();
+        network.start_all();
+        trouble(&mut network, 8);
+        heal(&mut network, 8);
+        assert_no_engine_errors(&network);
+    });
+}
+
+#[test]
+fn a_follower_learns_what_a_validator_alone_decides() {
+    let mut network = Network::new(8, &[1], 1);
+    network.start_all();
+    for transaction in 0..7 {
+        network.submit(transaction);
+        network.run_for(3_000);
+    }
+    network.run_until(30_000, "the follower has all", |network| network.has_all(7));
+    assert!(network.machines[1].blocks.len() == 7 && network.origins["synced"] == 7);
+}
+
+#[test]
 fn a_node_that_joins_late_catches_up_by_certificates() {
     let mut network = Network::new(3, &equal(4), 2);
     for node in 0..4 {

@@ -1,4 +1,5 @@
-//! A ledger whose state is the digest of all transactions: enough for consensus to have rules to check.
+//! A ledger whose state is the digest of all transactions, and whose validator sets take turns: enough
+//! for consensus to have rules to check.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +17,7 @@ const TRANSACTIONS_PER_BLOCK: usize = 3;
 #[derive(Clone)]
 pub(crate) struct ToyLedger {
     chain: ChainId,
-    set: ValidatorSet,
+    sets: Vec<ValidatorSet>,
     blocks: Vec<(Block, Certificate)>,
     committed: BTreeSet<ByteBuf>,
     waiting: BTreeSet<ByteBuf>,
@@ -25,11 +26,11 @@ pub(crate) struct ToyLedger {
 impl ToyLedger {
     pub(crate) fn new(
         chain: ChainId,
-        set: ValidatorSet,
+        sets: Vec<ValidatorSet>,
         blocks: Vec<(Block, Certificate)>,
         waiting: &[u64],
     ) -> Self {
-        let mut ledger = Self { chain, set, blocks: vec![], committed: [].into(), waiting: [].into() };
+        let mut ledger = Self { chain, sets, blocks: vec![], committed: [].into(), waiting: [].into() };
         for (block, certificate) in blocks {
             ledger.commit(block, certificate);
         }
@@ -66,8 +67,8 @@ impl ToyLedger {
             time: now.max(newest.time.plus_millis(1)),
             transactions: Block::digest_transactions(&transactions),
             state: self.state_after(&transactions),
-            validators: self.set.digest(),
-            next_validators: self.set.digest(),
+            validators: self.validators().digest(),
+            next_validators: set_of(&self.sets, newest.height.next().next()).digest(),
         };
         Block { header, transactions }
     }
@@ -76,6 +77,11 @@ impl ToyLedger {
         let before = self.blocks.last().map_or(Digest::of(b""), |(block, _)| block.header.state);
         Digest::of(&codec::encode(&(before, transactions)))
     }
+}
+
+/// The validators of a height: the sets take turns.
+pub(crate) fn set_of(sets: &[ValidatorSet], height: Height) -> &ValidatorSet {
+    &sets[usize::try_from(height.0).unwrap() % sets.len()]
 }
 
 impl Application for ToyLedger {
@@ -90,7 +96,7 @@ impl Application for ToyLedger {
     }
 
     fn validators(&self) -> ValidatorSet {
-        self.set.clone()
+        set_of(&self.sets, self.newest().height.next()).clone()
     }
 
     fn has_transactions(&self) -> bool {
@@ -105,7 +111,7 @@ impl Application for ToyLedger {
     fn validate(&mut self, block: &Block) -> Result<(), Rejected> {
         let fresh = block.transactions.iter().all(|transaction| !self.committed.contains(transaction));
         let right = block.header.state == self.state_after(&block.transactions)
-            && block.header.next_validators == self.set.digest()
+            && block.header.next_validators == set_of(&self.sets, block.header.height.next()).digest()
             && !block.transactions.is_empty();
         if fresh && right { Ok(()) } else { Err(Rejected) }
     }
