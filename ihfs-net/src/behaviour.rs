@@ -1,11 +1,13 @@
 //! Which connections are taken, and what each is given to work with.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandlerInEvent, ToSwarm,
 };
@@ -16,7 +18,7 @@ use crate::gate::{Admission, Gate};
 use crate::handler::{Handler, LaneOpened};
 use crate::incoming::{Budget, Request};
 use crate::limits::Limits;
-use crate::message::Conversation;
+use crate::message::{BODY_BYTES_MAX, Conversation, HEADER_BYTES_MAX};
 use crate::peer::PeerKey;
 use crate::serve::Serving;
 
@@ -28,7 +30,8 @@ pub(crate) struct Behaviour {
     cuts: mpsc::UnboundedSender<ConnectionId>,
     request_bytes: Arc<Semaphore>,
     answer_bytes: Arc<Semaphore>,
-    handshakes: HashSet<ConnectionId>,
+    /// Inbound handshakes under way, and where they come from.
+    handshakes: HashMap<ConnectionId, Option<IpAddr>>,
     connections: HashMap<ConnectionId, Counted>,
     actions: VecDeque<ToSwarm<LaneEvent, Conversation>>,
 }
@@ -59,9 +62,9 @@ impl Behaviour {
             gate,
             incoming,
             cuts,
-            request_bytes: Arc::new(Semaphore::new(limits.bytes_in_flight)),
-            answer_bytes: Arc::new(Semaphore::new(limits.bytes_in_flight)),
-            handshakes: HashSet::new(),
+            request_bytes: Arc::new(Semaphore::new(room(limits.bytes_in_flight))),
+            answer_bytes: Arc::new(Semaphore::new(room(limits.bytes_in_flight))),
+            handshakes: HashMap::new(),
             connections: HashMap::new(),
             actions: VecDeque::new(),
         }
@@ -102,7 +105,7 @@ impl Behaviour {
     }
 
     fn serving(&self, peer: PeerKey) -> Serving {
-        let share = self.limits.bytes_in_flight_per_connection;
+        let share = room(self.limits.bytes_in_flight_per_connection);
         Serving {
             peer,
             gate: self.gate.clone(),
@@ -122,15 +125,21 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         connection: ConnectionId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        from: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
+        let from = ip_of(from);
+        let from_there = self.handshakes.values().filter(|other| **other == from).count();
+        if from_there >= self.limits.handshakes_per_address {
+            let limit = self.limits.handshakes_per_address;
+            return Err(ConnectionDenied::new(Denied::HandshakesFromAddress { limit }));
+        }
         if self.handshakes.len() >= self.limits.handshakes {
             return Err(ConnectionDenied::new(Denied::Handshakes { limit: self.limits.handshakes }));
         }
         if self.connections.len() + self.handshakes.len() >= self.limits.connections {
             return Err(ConnectionDenied::new(Denied::Connections { limit: self.limits.connections }));
         }
-        self.handshakes.insert(connection);
+        self.handshakes.insert(connection, from);
         Ok(())
     }
 
@@ -182,6 +191,19 @@ impl NetworkBehaviour for Behaviour {
     }
 }
 
+/// Memory for at least one message, whatever the limit: less would wait for ever.
+fn room(limit_bytes: usize) -> usize {
+    limit_bytes.max(HEADER_BYTES_MAX + BODY_BYTES_MAX)
+}
+
+fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
 /// Why a connection was not taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Denied {
@@ -195,4 +217,6 @@ pub(crate) enum Denied {
     Guests { limit: usize },
     #[error("{limit} handshakes are under way")]
     Handshakes { limit: usize },
+    #[error("{limit} handshakes from this address are under way")]
+    HandshakesFromAddress { limit: usize },
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::frame::{FrameError, Head, Kind, Refusal};
 use crate::message::{Conversation, Message};
@@ -123,6 +123,8 @@ async fn write_requests<W: AsyncWrite + Unpin>(
 ) -> Result<StreamEnd, StreamEnd> {
     let mut last_asked = Instant::now();
     let mut id: u32 = 0;
+    let mut ticks = tokio::time::interval(PING_AFTER);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let request = match asked.try_recv() {
             Ok(request) => request,
@@ -133,11 +135,9 @@ async fn write_requests<W: AsyncWrite + Unpin>(
                         Some(request) => request,
                         None => return close(writer).await,
                     },
-                    () = tokio::time::sleep(PING_AFTER) => {
-                        if open.is_empty() && last_asked.elapsed() >= IDLE_MAX {
-                            return close(writer).await;
-                        }
-                        if open.is_owed_longer_than(OWED_MAX) {
+                    _ = ticks.tick() => {
+                        let is_idle = open.is_empty() && last_asked.elapsed() >= IDLE_MAX;
+                        if is_idle || open.is_owed_longer_than(OWED_MAX) {
                             return close(writer).await;
                         }
                         if !open.is_empty() && heard.elapsed() >= PING_AFTER {

@@ -1,7 +1,7 @@
 //! How much a network takes on: connections, streams, requests, memory and guests.
 
-/// Limits of one [`Network`](crate::Network). The defaults suit a node of a hospital and keep its
-/// receive memory under 128 MiB.
+/// Limits of one [`Network`](crate::Network). The defaults suit a node of a hospital: what is served
+/// holds at most 64 MiB (requests and answers), besides Yamux windows and buffers per connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections in all, handshakes included. 512: a hospital's workstations; each costs about 200 KiB.
@@ -10,6 +10,9 @@ pub struct Limits {
     pub connections_per_peer: usize,
     /// Connections that are still in their handshake. 64: handshakes cost processor time.
     pub handshakes: usize,
+    /// The same from one IP address. 16: a hospital behind one address still gets in at the morning
+    /// rush, and one machine that shakes hands for ever does not lock the others out.
+    pub handshakes_per_address: usize,
     /// Connections of guests. 32: few join at one time, and strangers must not crowd out members.
     pub connections_of_guests: usize,
     /// Streams that one connection may have open towards us. 12: one per conversation, and one more
@@ -37,6 +40,7 @@ impl Default for Limits {
             connections: 512,
             connections_per_peer: 4,
             handshakes: 64,
+            handshakes_per_address: 16,
             connections_of_guests: 32,
             streams_per_connection: 12,
             requests_in_flight_per_stream: 64,

@@ -14,7 +14,7 @@ const STREAMS_MAX: usize = 40;
 /// Bytes that a connection may have received and not consumed. Each stream starts at the 256 KiB of
 /// the Yamux specification (10 MiB in all); the rest goes to streams that fill theirs within a round
 /// trip: 8 MiB is 1.6 Gbit/s over 40 ms.
-const RECEIVE_WINDOW_BYTES: usize = (STREAMS_MAX * 256 << 10) + (8 << 20);
+const RECEIVE_WINDOW_BYTES: usize = STREAMS_MAX * (256 << 10) + (8 << 20);
 /// Payload of one Yamux frame: with its 12 bytes of head exactly one TLS record, and 0.13 ms at
 /// 1 Gbit/s, which is how long a small answer waits behind a chunk. (64 KiB was a quarter slower.)
 const FRAME_BYTES: usize = (16 << 10) - 12;

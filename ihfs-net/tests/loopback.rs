@@ -312,3 +312,41 @@ async fn a_shut_down_network_says_so_and_ends_its_incoming() {
     let asked = clone.request(key, Conversation::Join, message("", 0), DEADLINE).await;
     assert_eq!(asked, Err(RequestError::ShutDown));
 }
+
+#[tokio::test]
+async fn handshakes_that_never_end_do_not_lock_others_out_for_ever() {
+    let (node, incoming) =
+        node(1, Limits { handshakes: 4, handshakes_per_address: 2, ..Limits::default() }).await;
+    echo(incoming);
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        silent.push(tokio::net::TcpStream::connect(node.listen_addresses()[0]).await.unwrap());
+    }
+    // The third from this address is closed at once.
+    let mut third = tokio::net::TcpStream::connect(node.listen_addresses()[0]).await.unwrap();
+    assert!(matches!(third.read(&mut [0; 1]).await, Ok(0) | Err(_)));
+    drop(silent);
+    let (client, _) = client(2).await;
+    introduce(&client, &node);
+    // The node hears of the two ends in its own time.
+    while ask(&client, &node, "in").await.is_err() {}
+}
+
+#[tokio::test]
+async fn guests_do_not_crowd_out_members() {
+    let (node, incoming) = node(1, Limits { connections_of_guests: 1, ..Limits::default() }).await;
+    echo(incoming);
+    let (member, _) = client(2).await;
+    let key = member.key();
+    node.allow(move |peer| if peer == key { Admission::Member } else { Admission::Guest });
+    let join = |client: Network| {
+        introduce(&client, &node);
+        let peer = node.key();
+        async move { client.request(peer, Conversation::Join, message("?", 0), DEADLINE).await }
+    };
+    let ((first, _first), (second, _second)) = (client(3).await, client(4).await);
+    assert!(join(first.clone()).await.is_ok());
+    assert!(join(second).await.is_err());
+    assert!(join(member).await.is_ok());
+    assert!(join(first).await.is_ok());
+}

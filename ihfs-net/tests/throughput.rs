@@ -96,6 +96,20 @@ async fn chunks_against_plain_tcp() {
         let _ = small.await;
     }
     println!("one small round trip: {:?}, plain TCP {plain:?}", start.elapsed() / 2000);
+    let chunks = network(&pair, 1024, Message::of_header(FETCH));
+    let small = async {
+        let mut longest = Duration::ZERO;
+        let start = Instant::now();
+        for _ in 0..200 {
+            let start = Instant::now();
+            let small =
+                pair.client.request(pair.node.key(), Conversation::Ledger, Message::default(), DEADLINE);
+            small.await.unwrap();
+            longest = longest.max(start.elapsed());
+        }
+        println!("the same beside 16 chunks in flight: {:?}, longest {longest:?}", start.elapsed() / 200);
+    };
+    tokio::join!(chunks, small);
 }
 
 async fn tcp_round_trip() -> Duration {
