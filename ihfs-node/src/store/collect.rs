@@ -3,9 +3,9 @@
 //! In small steps between which uploads go on. A segment is removed only after its live entries are durable
 //! elsewhere and the index says so.
 
-use ihfs_core::ids::{ChunkId, Time};
+use ihfs_core::ids::{ChunkId, RecordId, Time};
 
-use super::index::{Change, Location, SegmentUse, Unbound};
+use super::index::{Binding, Change, Location, SegmentUse, Unbound};
 use super::segment::{
     EntryHeader, EntryKind, FoundEntry, Place, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentScan, kept_ids,
     read_segment_header, segment_name,
@@ -19,6 +19,9 @@ const STEP_BYTES: u64 = 4 << 20;
 const STEP_ENTRIES: usize = 1024;
 /// Compaction that frees less would only churn: a new segment has a header and a last block of its own.
 const FREED_BYTES_MIN: u64 = 2 * SEGMENT_HEADER_BYTES;
+
+/// The record of a moved chunk, which other entries bind.
+const NO_RECORD: RecordId = RecordId::from_bytes([0; 32]);
 
 /// What a collection did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -246,43 +249,44 @@ impl Writer {
     }
 
     fn move_chunk(&mut self, scan: &SegmentScan, entry: &FoundEntry) -> Result<bool, WriteError> {
-        let EntryHeader { id, record, body_bytes, .. } = entry.header;
+        let EntryHeader { id, record, .. } = entry.header;
         let stored = self.shared.stored(id)?;
         if stored.is_none_or(|chunk| chunk.location.place != entry.place) {
-            return Ok(false);
+            // The bytes are elsewhere, but this entry may still be what binds them.
+            return self.move_binding(entry);
         }
         let Some(body) = scan.body(entry).map_err(StoreFault::from)? else {
             self.changes.push(Change::Damaged { id, place: entry.place, lost: true });
+            self.move_binding(entry)?;
             return Ok(true);
         };
-        // The entry goes on binding its record only if it is what binds it.
-        let binding = match entry.header.kind {
-            EntryKind::Chunk => self.shared.index.read(|snapshot| snapshot.binding(record, id))?,
-            _ => None,
-        };
-        let header = match binding.filter(|binding| binding.entry_segment == 0) {
+        let binding = self.live_binding(entry)?;
+        let header = match binding {
             Some(binding) => EntryHeader { time: binding.uploaded, ..entry.header },
-            None => EntryHeader {
-                kind: EntryKind::Moved,
-                time: Time(0),
-                record: ihfs_core::ids::RecordId::from_bytes([0; 32]),
-                ..entry.header
-            },
+            None => EntryHeader { kind: EntryKind::Moved, time: Time(0), record: NO_RECORD, ..entry.header },
         };
         let place = self.write_moved(&header, &body)?;
-        self.changes.push(Change::Stored { id, location: Location { place, length: body_bytes } });
+        let location = Location { place, length: header.body_bytes };
+        self.changes.push(Change::Stored { id, location });
+        if let Some(binding) = binding {
+            self.changes.push(Change::Bound { record, id, uploaded: binding.uploaded, entry: place });
+        }
         Ok(true)
+    }
+
+    /// The binding that this entry is what binds.
+    fn live_binding(&self, entry: &FoundEntry) -> Result<Option<Binding>, StoreFault> {
+        let EntryHeader { id, record, .. } = entry.header;
+        let binding = self.shared.index.read(|snapshot| snapshot.binding(record, id))?;
+        Ok(binding.filter(|binding| binding.entry == entry.place))
     }
 
     fn move_binding(&mut self, entry: &FoundEntry) -> Result<bool, WriteError> {
         let EntryHeader { id, record, .. } = entry.header;
-        let binding = self.shared.index.read(|snapshot| snapshot.binding(record, id))?;
-        let Some(binding) = binding.filter(|binding| binding.entry_segment == entry.place.segment) else {
-            return Ok(false);
-        };
-        let uploaded = binding.uploaded;
-        let place = self.write_moved(&EntryHeader { time: uploaded, ..entry.header }, &[])?;
-        self.changes.push(Change::Bound { record, id, uploaded, entry_segment: place.segment });
+        let Some(Binding { uploaded, .. }) = self.live_binding(entry)? else { return Ok(false) };
+        let header = EntryHeader { kind: EntryKind::Binding, time: uploaded, record, id, body_bytes: 0 };
+        let place = self.write_moved(&header, &[])?;
+        self.changes.push(Change::Bound { record, id, uploaded, entry: place });
         Ok(true)
     }
 

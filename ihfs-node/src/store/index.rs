@@ -16,16 +16,20 @@ use redb::{
 };
 
 use super::disk::{Disk, DiskFile};
-use super::segment::{FORMAT_VERSION, Place, entry_bytes};
+use super::segment::{ENTRY_HEADER_BYTES, FORMAT_VERSION, Place, entry_bytes};
 use super::{PinError, Pins, StoreFault};
 
 pub(super) const INDEX_NAME: &str = "index.redb";
 
+/// What a binding counts as live in the segment of its entry. That entry may be the chunk's own, which counts
+/// for itself: too much by this little, so that a segment never seems dead while something in it is needed.
+const BINDING_LIVE_BYTES: i64 = ENTRY_HEADER_BYTES as i64;
+
 type PairKey = [u8; 64];
 /// Segment, offset, length, bindings, damaged.
 type ChunkRow = (u64, u64, u32, u32, u8);
-/// Upload, keep until, segment of the binding entry.
-type BindingRow = (u64, u64, u64);
+/// Upload, keep until, segment and offset of the entry that binds.
+type BindingRow = (u64, u64, u64, u64);
 /// Version, length.
 type PinRow = (u64, u32);
 /// Version, pins, bytes.
@@ -66,7 +70,8 @@ pub(super) struct StoredChunk {
 pub(super) struct Binding {
     pub(super) uploaded: Time,
     pub(super) keep_until: Time,
-    pub(super) entry_segment: u64,
+    /// Where the entry is that binds: a binding entry, or that of the chunk as it was uploaded.
+    pub(super) entry: Place,
 }
 
 /// How full a segment is.
@@ -83,8 +88,8 @@ pub(super) struct SegmentUse {
 pub(super) enum Change {
     /// The bytes of a chunk stand here, whole.
     Stored { id: ChunkId, location: Location },
-    /// A chunk is bound; `entry_segment` is that of the binding entry, 0 if the chunk entry binds.
-    Bound { record: RecordId, id: ChunkId, uploaded: Time, entry_segment: u64 },
+    /// A chunk is bound by this entry.
+    Bound { record: RecordId, id: ChunkId, uploaded: Time, entry: Place },
     /// A receipt protects bindings; the entry takes `bytes` of its segment.
     Kept { record: RecordId, ids: Vec<ChunkId>, until: Time, segment: u64, bytes: u64 },
     /// A chunk at this place was found damaged; `lost` if its segment will go away.
@@ -342,8 +347,9 @@ impl Snapshot {
     pub(super) fn binding(&self, record: RecordId, id: ChunkId) -> Result<Option<Binding>, redb::Error> {
         let Some(table) = present(self.0.open_table(BINDINGS))? else { return Ok(None) };
         Ok(table.get(&pair(record, id))?.map(|row| {
-            let (uploaded, keep_until, entry_segment) = row.value();
-            Binding { uploaded: Time(uploaded), keep_until: Time(keep_until), entry_segment }
+            let (uploaded, keep_until, segment, offset) = row.value();
+            let entry = Place { segment, offset };
+            Binding { uploaded: Time(uploaded), keep_until: Time(keep_until), entry }
         }))
     }
 
@@ -504,9 +510,7 @@ impl<'t> Batch<'t> {
     pub(super) fn apply(&mut self, change: &Change) -> Result<(), redb::Error> {
         match change {
             Change::Stored { id, location } => self.store(*id, *location),
-            Change::Bound { record, id, uploaded, entry_segment } => {
-                self.bind(pair(*record, *id), *uploaded, *entry_segment)
-            }
+            Change::Bound { record, id, uploaded, entry } => self.bind(pair(*record, *id), *uploaded, *entry),
             Change::Kept { record, ids, until, segment, bytes } => {
                 self.keep(*record, ids, *until, *segment, *bytes)
             }
@@ -530,19 +534,22 @@ impl<'t> Batch<'t> {
         Ok(())
     }
 
-    fn bind(&mut self, key: PairKey, uploaded: Time, entry_segment: u64) -> Result<(), redb::Error> {
+    /// Of several entries that bind the same, the one with the latest upload counts, and of those the last:
+    /// a rebuild that finds only the one that counts must know the same.
+    fn bind(&mut self, key: PairKey, uploaded: Time, entry: Place) -> Result<(), redb::Error> {
         let id = id_of(&key);
         // Without the bytes there is nothing to bind: their entry was torn.
         let Some(mut chunk) = self.chunk(id)? else { return Ok(()) };
         let old = self.binding(&key)?;
-        let mut row = old.unwrap_or((uploaded.0, 0, 0));
-        row.0 = row.0.max(uploaded.0);
-        if entry_segment != 0 && entry_segment != row.2 {
-            self.add_live(row.2, -(entry_bytes(0) as i64));
-            self.add_live(entry_segment, entry_bytes(0) as i64);
-            row.2 = entry_segment;
+        if old.is_some_and(|old| uploaded.0 < old.0) {
+            return Ok(());
         }
-        self.bindings.insert(&key, row)?;
+        if let Some(old) = old {
+            self.add_live(old.2, -BINDING_LIVE_BYTES);
+        }
+        self.add_live(entry.segment, BINDING_LIVE_BYTES);
+        let keep_until = old.map_or(0, |old| old.1);
+        self.bindings.insert(&key, (uploaded.0, keep_until, entry.segment, entry.offset))?;
         if old.is_none() {
             chunk.3 += 1;
             self.chunks.insert(id.as_bytes(), chunk)?;
@@ -664,7 +671,7 @@ impl<'t> Batch<'t> {
         let id = id_of(key);
         self.bindings.remove(key)?;
         self.loose.remove(key)?;
-        self.add_live(row.2, -(entry_bytes(0) as i64));
+        self.add_live(row.2, -BINDING_LIVE_BYTES);
         unbound.bindings += 1;
         let mut chunk = self.chunk(id)?.expect("a bound chunk is stored");
         chunk.3 -= 1;
@@ -689,6 +696,43 @@ impl<'t> Batch<'t> {
         for (segment, bytes) in dead {
             self.add_live(segment, -(bytes as i64));
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// Counts everything anew and compares it with what is kept up to date.
+    pub(super) fn check(&self) -> Result<(), redb::Error> {
+        let mut live: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut bound: BTreeMap<[u8; 32], u32> = BTreeMap::new();
+        let Some(bindings) = present(self.0.open_table(BINDINGS))? else { return Ok(()) };
+        let (loose, pins) = (self.0.open_table(LOOSE)?, self.0.open_table(PINS)?);
+        for row in bindings.iter()? {
+            let (key, row) = row?;
+            *bound.entry(*id_of(key.value()).as_bytes()).or_default() += 1;
+            *live.entry(row.value().2).or_default() += BINDING_LIVE_BYTES as u64;
+            assert_ne!(
+                loose.get(key.value())?.is_some(),
+                pins.get(key.value())?.is_some(),
+                "loose or pinned"
+            );
+        }
+        for row in loose.iter()? {
+            assert!(bindings.get(row?.0.value())?.is_some(), "what is loose is bound");
+        }
+        let chunks = self.0.open_table(CHUNKS)?;
+        assert_eq!(chunks.len()?, bound.len() as u64, "every chunk is bound");
+        for row in chunks.iter()? {
+            let (id, row) = row?;
+            let row = row.value();
+            assert_eq!(bound.get(id.value()), Some(&row.3), "bindings of a chunk are counted");
+            if row.0 != 0 {
+                *live.entry(row.0).or_default() += entry_bytes(row.2);
+            }
+        }
+        let counted = self.segments()?.into_iter().filter(|(_, usage)| usage.live > 0);
+        assert_eq!(counted.map(|(number, usage)| (number, usage.live)).collect::<BTreeMap<_, _>>(), live);
         Ok(())
     }
 }

@@ -143,8 +143,8 @@ fn readable<'a>(segments: impl Iterator<Item = (&'a u64, &'a SegmentHeader)>) ->
     keys.collect()
 }
 
-/// Reads all entries from a place on: first the chunks, every byte of them, then what binds and keeps them,
-/// because compaction can move a chunk behind its bindings.
+/// Reads all entries from a place on: first the chunks, every byte of them, then what binds them, then what
+/// keeps the bindings, because compaction can move each behind what needs it.
 fn replay(
     disk: &dyn Disk,
     index: &Index,
@@ -165,10 +165,12 @@ fn replay(
         }
         ends.insert(*number, end.next_multiple_of(BLOCK_BYTES as u64));
     }
-    for (number, key) in segments {
-        let mut scan = open_scan(disk, *number, *key, from)?;
-        while let Some(entry) = scan.next_entry()? {
-            replay.take_binding(&scan, &entry)?;
+    for pass in [Replay::take_binding, Replay::take_keep] {
+        for (number, key) in segments {
+            let mut scan = open_scan(disk, *number, *key, from)?;
+            while let Some(entry) = scan.next_entry()? {
+                pass(&mut replay, &scan, &entry)?;
+            }
         }
     }
     replay.apply()?;
@@ -217,30 +219,34 @@ impl Replay<'_> {
         Ok(whole)
     }
 
-    /// Takes what an entry binds or keeps.
-    fn take_binding(&mut self, scan: &SegmentScan, entry: &FoundEntry) -> Result<(), StoreFault> {
+    /// Takes the binding of an entry.
+    fn take_binding(&mut self, _: &SegmentScan, entry: &FoundEntry) -> Result<(), StoreFault> {
         let header = entry.header;
-        let bound = |entry_segment| Change::Bound {
-            record: header.record,
-            id: header.id,
-            uploaded: header.time,
-            entry_segment,
-        };
         match header.kind {
-            EntryKind::Chunk => self.push(bound(0)),
-            EntryKind::Binding => self.push(bound(entry.place.segment)),
-            EntryKind::Moved => Ok(()),
-            EntryKind::Keep => {
-                let Some(body) = scan.body(entry)? else { return Ok(()) };
-                self.push(Change::Kept {
-                    record: header.record,
-                    ids: kept_ids(&body).collect(),
-                    until: header.time,
-                    segment: entry.place.segment,
-                    bytes: header.entry_bytes(),
-                })
-            }
+            EntryKind::Chunk | EntryKind::Binding => self.push(Change::Bound {
+                record: header.record,
+                id: header.id,
+                uploaded: header.time,
+                entry: entry.place,
+            }),
+            EntryKind::Moved | EntryKind::Keep => Ok(()),
         }
+    }
+
+    /// Takes what a receipt protects.
+    fn take_keep(&mut self, scan: &SegmentScan, entry: &FoundEntry) -> Result<(), StoreFault> {
+        let header = entry.header;
+        if header.kind != EntryKind::Keep {
+            return Ok(());
+        }
+        let Some(body) = scan.body(entry)? else { return Ok(()) };
+        self.push(Change::Kept {
+            record: header.record,
+            ids: kept_ids(&body).collect(),
+            until: header.time,
+            segment: entry.place.segment,
+            bytes: header.entry_bytes(),
+        })
     }
 
     fn push(&mut self, change: Change) -> Result<(), StoreFault> {

@@ -61,6 +61,9 @@
 //!
 //! A body is whole if and only if its BLAKE3 is the id in the header.
 //!
+//! Of several chunk and moved entries with one id the last whole one counts. Of several chunk and binding entries
+//! with one record and id the one with the latest time counts, and of those the last.
+//!
 //! # Index
 //!
 //! `index.redb` is a redb 4 database with these tables; tuples are in redb's own encoding, `‖` joins 32-byte ids.
@@ -69,11 +72,11 @@
 //! |---|---|---|
 //! | `meta` | text | u64: `format` (1), `segment` and `offset` (entries before that place are indexed), `sequence` (commits so far), `pins known` (0 after a rebuild until the pins were replayed, else 1) |
 //! | `chunks` | chunk id | (segment, offset of the entry, length, number of bindings, 1 if damaged): (u64, u64, u32, u32, u8); segment 0: the bytes are lost |
-//! | `bindings` | record id ‖ chunk id | (time of upload, end of the last receipt, segment of the binding entry or 0 if the chunk entry binds): (u64, u64, u64) |
+//! | `bindings` | record id ‖ chunk id | (time of upload, end of the last receipt or 0, segment and offset of the entry that binds): (u64, u64, u64, u64) |
 //! | `loose` | record id ‖ chunk id | (): the bindings that are not pinned, all that collection looks at |
 //! | `pins` | record id ‖ chunk id | (version that pinned it, length): (u64, u32) |
 //! | `records` | record id | (last version applied, pins, bytes pinned): (u64, u64, u64) |
-//! | `segments` | segment number | (bytes used, bytes live, bytes of keep entries, last end of a keep): (u64, u64, u64, u64) |
+//! | `segments` | segment number | (bytes used, bytes live: of chunk entries, and 128 for each binding, bytes of keep entries, last end of a keep): (u64, u64, u64, u64) |
 //!
 //! The index is committed only after the segments are durable up to the place in `meta`. Whatever stands behind
 //! that place is read again when the store opens: whole entries are taken, torn ones passed over. An index that

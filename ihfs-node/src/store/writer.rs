@@ -214,7 +214,7 @@ impl Writer {
         let location = Location { place, length: body_bytes };
         self.changes.push(Change::Stored { id, location });
         lock(&self.shared.pending).chunks.insert(id, location);
-        self.note_binding(record, id, now, 0);
+        self.note_binding(record, id, now, place);
         Ok(())
     }
 
@@ -226,13 +226,13 @@ impl Writer {
         }
         let header = EntryHeader { kind: EntryKind::Binding, time: now, record, id, body_bytes: 0 };
         let place = self.write(&header, &[], Purpose::Upload)?;
-        self.note_binding(record, id, now, place.segment);
+        self.note_binding(record, id, now, place);
         Ok(())
     }
 
-    fn note_binding(&mut self, record: RecordId, id: ChunkId, now: Time, entry_segment: u64) {
-        self.changes.push(Change::Bound { record, id, uploaded: now, entry_segment });
-        let binding = Binding { uploaded: now, keep_until: Time(0), entry_segment };
+    fn note_binding(&mut self, record: RecordId, id: ChunkId, now: Time, entry: Place) {
+        self.changes.push(Change::Bound { record, id, uploaded: now, entry });
+        let binding = Binding { uploaded: now, keep_until: Time(0), entry };
         lock(&self.shared.pending).bindings.insert((record, id), binding);
     }
 
