@@ -11,6 +11,8 @@ pub mod grants;
 pub mod ids;
 pub mod ledger;
 pub mod members;
+pub mod merge;
+pub mod pins;
 pub mod placement;
 pub mod receipt;
 pub mod sealed;

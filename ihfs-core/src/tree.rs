@@ -5,16 +5,20 @@
 
 use std::sync::Arc;
 
-use crate::ids::{ChunkId, RecordId};
+use crate::ids::ChunkId;
 use crate::sealed::{OpenError, SealedChunk};
 
+pub mod edit;
 pub mod entry;
 pub mod file;
 pub mod folder;
 pub mod name;
 pub mod pages;
+pub mod reader;
 pub mod root;
 pub mod sorted;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// Gives the chunks that a tree stands in.
 pub trait ChunkSource {
@@ -64,9 +68,6 @@ pub enum TreeError<E> {
     /// The page belongs to the commit that is being written and cannot be read before it is complete.
     #[error("a tree page of an unfinished commit cannot be read back")]
     Unwritten,
-    /// Folders stand in folders beyond [`name::DEPTH_MAX`].
-    #[error("folders are nested deeper than {} levels", name::DEPTH_MAX)]
-    TooDeep,
 }
 
 /// What is wrong with a tree page.
@@ -113,10 +114,8 @@ pub enum Found {
     },
     /// The path leads into a nested record.
     Crossing {
-        /// The nested record.
-        record: RecordId,
-        /// What it was when it was attached.
-        kind: entry::NestedKind,
+        /// The nested record as this record lists it; its content is [`entry::Content::Nested`].
+        item: entry::Item,
         /// The names behind it; none when the path ends at the nested record itself.
         rest: Vec<name::Name>,
     },

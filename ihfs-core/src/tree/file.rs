@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use super::entry::REF_WEIGHT;
-use super::pages::{Child, LEVEL_MAX, Leaf, SequenceBuilder, SequencePage, Top, load, lower_top};
+use super::pages::{Child, LEVEL_MAX, Leaf, SequenceBuilder, SequencePage, Top, Visited, load, lower_top};
 use super::sorted::mark_of;
 use super::{ChunkSource, PageFault, TreeError};
 use crate::codec;
@@ -134,6 +134,14 @@ impl Extent {
     /// What it is.
     pub const fn get(&self) -> &RawExtent {
         &self.0
+    }
+
+    /// Its piece, if it is no hole.
+    pub const fn as_piece(&self) -> Option<&Ref> {
+        match &self.0 {
+            RawExtent::Piece(piece) => Some(piece),
+            RawExtent::Hole(_) => None,
+        }
     }
 
     /// Its bytes.
@@ -278,29 +286,6 @@ impl FileContent {
         splice.content(self)?;
         let Splice { writer, builder, .. } = splice;
         Ok(builder.finish_lowered(source, writer)?)
-    }
-
-    /// Calls `visit_page` with every list page and `visit_extent` with every extent.
-    ///
-    /// # Errors
-    /// [`TreeError`] when a list page cannot be read.
-    pub fn for_each_extent<S: ChunkSource, F: From<TreeError<S::Error>>>(
-        &self,
-        source: &S,
-        visit_page: &mut dyn FnMut(&Ref),
-        visit_extent: &mut dyn FnMut(Extent) -> Result<(), F>,
-    ) -> Result<(), F> {
-        let mut cursor = ExtentCursor::new(self);
-        while let Some(pending) = cursor.pending.pop() {
-            match pending {
-                Pending::Extent(extent) => visit_extent(extent)?,
-                Pending::Page(level, child) => {
-                    visit_page(&child.1);
-                    cursor.open(source, level, &child)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Whether both hold the same bytes, as far as keys tell: equal bytes that were sealed in different epochs
@@ -561,7 +546,7 @@ impl ContentBuilder {
 }
 
 /// Walks a file from left to right and opens list pages only on demand.
-struct ExtentCursor {
+pub(crate) struct ExtentCursor {
     /// What follows, the next one last.
     pending: Vec<Pending>,
     /// First byte of what follows.
@@ -583,7 +568,7 @@ impl Pending {
 }
 
 impl ExtentCursor {
-    fn new(content: &FileContent) -> Self {
+    pub(crate) fn new(content: &FileContent) -> Self {
         let pending = match &content.0 {
             RawContent::Extents(extents) => extents.iter().rev().cloned().map(Pending::Extent).collect(),
             RawContent::Listed(top) => vec![Pending::Page(top.level, top.child.clone())],
@@ -606,6 +591,21 @@ impl ExtentCursor {
             }
         }
         Ok(())
+    }
+
+    /// The next list page or extent, pages before what is in them.
+    pub(crate) fn visit<S: ChunkSource>(
+        &mut self,
+        source: &S,
+    ) -> Result<Option<Visited<Extent>>, TreeError<S::Error>> {
+        match self.pending.pop() {
+            None => Ok(None),
+            Some(Pending::Extent(extent)) => Ok(Some(Visited::Leaf(extent))),
+            Some(Pending::Page(level, child)) => {
+                self.open(source, level, &child)?;
+                Ok(Some(Visited::Page(child.1)))
+            }
+        }
     }
 
     fn next_extent<S: ChunkSource>(&mut self, source: &S) -> Result<Option<Extent>, TreeError<S::Error>> {

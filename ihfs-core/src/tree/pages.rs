@@ -63,6 +63,15 @@ pub struct Top<S> {
     pub child: Child<S>,
 }
 
+/// What a walk over a sequence comes by.
+#[derive(Debug)]
+pub(crate) enum Visited<L> {
+    /// A page; what it holds follows.
+    Page(Ref),
+    /// A leaf.
+    Leaf(L),
+}
+
 impl<S> From<(u8, Child<S>)> for Top<S> {
     fn from((level, child): (u8, Child<S>)) -> Self {
         Self { level, child }
@@ -113,7 +122,8 @@ impl<L: Leaf> SequencePage<L> {
 
     /// Checks the page against what its parent says.
     fn check(&self, level: u8, span: &L::Span) -> Result<(), PageFault> {
-        if self.level() != level {
+        let is_below_leaves = matches!(self, Self::Children(0, _));
+        if self.level() != level || is_below_leaves {
             return Err(PageFault::WrongLevel { expected: level, found: self.level() });
         }
         if self.span()? != *span {

@@ -1,13 +1,12 @@
 //! Sorted maps in pages: folders by name, nested records by id.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::entry::REF_WEIGHT;
-use super::pages::{Child, LEVEL_MAX, Leaf, SequenceBuilder, SequencePage, Top, load, lower_top};
+use super::pages::{Child, LEVEL_MAX, Leaf, SequenceBuilder, SequencePage, Top, Visited, load, lower_top};
 use super::{ChunkSource, PageFault, TreeError};
 use crate::sealed::{PackWriter, Place, Ref};
 
@@ -107,8 +106,8 @@ pub struct Difference<E> {
     pub new: Option<E>,
 }
 
-/// New items by key; `None` removes.
-pub type Changes<E> = BTreeMap<<E as Keyed>::Key, Option<E>>;
+/// New items by key, in order; `None` removes.
+pub type Change<'c, E> = (&'c <E as Keyed>::Key, Option<&'c E>);
 
 impl<E: Keyed> Default for SortedPages<E> {
     fn default() -> Self {
@@ -183,14 +182,14 @@ impl<E: Keyed> SortedPages<E> {
     pub fn update<S: ChunkSource>(
         &self,
         source: &S,
-        changes: &Changes<E>,
+        changes: &[Change<'_, E>],
         writer: &mut PackWriter<'_>,
     ) -> Result<Self, TreeError<S::Error>> {
-        let changes: Vec<_> = changes.iter().collect();
+        assert!(changes.is_sorted_by(|left, right| left.0 < right.0), "changes come in order, each key once");
         let mut update = Update { source, writer, builder: SequenceBuilder::new() };
         match &self.top {
-            Some(top) => update.page(top.level, &top.child, &changes, None)?,
-            None => update.push_new(&changes),
+            Some(top) => update.page(top.level, &top.child, changes, None)?,
+            None => update.push_new(changes),
         }
         let Update { writer, builder, .. } = update;
         let top = builder.finish(writer).map(|top| lower_top::<E, S>(source, top)).transpose()?;
@@ -221,29 +220,6 @@ impl<E: Keyed> SortedPages<E> {
                 Step::TakeLeft => visit(Difference { old: left.take(), new: None }),
                 Step::TakeRight => visit(Difference { old: None, new: right.take() }),
                 Step::TakeBoth => visit(Difference { old: left.take(), new: right.take() }),
-            }
-        }
-    }
-
-    /// Calls `visit` with the chunk of every page, as often as it holds one.
-    ///
-    /// # Errors
-    /// [`TreeError`] when a page cannot be read.
-    pub fn for_each_item<S: ChunkSource, F: From<TreeError<S::Error>>>(
-        &self,
-        source: &S,
-        visit_page: &mut dyn FnMut(&Ref),
-        visit_item: &mut dyn FnMut(E) -> Result<(), F>,
-    ) -> Result<(), F> {
-        let mut cursor = Cursor::new(self);
-        loop {
-            match cursor.peek() {
-                None => return Ok(()),
-                Some(Pending::Page(_, child)) => {
-                    visit_page(&child.1);
-                    cursor.open(source)?;
-                }
-                Some(Pending::Item(_)) => visit_item(cursor.take().expect("just seen"))?,
             }
         }
     }
@@ -318,8 +294,6 @@ struct Update<'a, 'w, E: Keyed, S> {
     builder: SequenceBuilder<E>,
 }
 
-type Change<'c, E> = (&'c <E as Keyed>::Key, &'c Option<E>);
-
 impl<E: Keyed, S: ChunkSource> Update<'_, '_, E, S> {
     /// Carries one old page over. `changes` are those that fall into it: behind the page before it, and up to
     /// its last key, or without end for the last page. `after` is the last key of the page before it.
@@ -374,7 +348,7 @@ impl<E: Keyed, S: ChunkSource> Update<'_, '_, E, S> {
                 Some(((key, change), rest)) if *key == item.key() => {
                     changes = rest;
                     if let Some(new) = change {
-                        self.builder.push(new.clone(), self.writer);
+                        self.builder.push((*new).clone(), self.writer);
                     }
                 }
                 _ => self.builder.push(item, self.writer),
@@ -386,7 +360,7 @@ impl<E: Keyed, S: ChunkSource> Update<'_, '_, E, S> {
     fn push_new(&mut self, changes: &[Change<'_, E>]) {
         for (_, change) in changes {
             if let Some(new) = change {
-                self.builder.push(new.clone(), self.writer);
+                self.builder.push((*new).clone(), self.writer);
             }
         }
     }
@@ -413,7 +387,7 @@ fn load_behind<E: Keyed, S: ChunkSource>(
 }
 
 /// Walks a sorted map from left to right and opens pages only on demand.
-struct Cursor<E: Keyed> {
+pub(crate) struct Cursor<E: Keyed> {
     /// What follows, the next one last.
     pending: Vec<Pending<E>>,
     /// Key of the last item or page that was passed.
@@ -426,7 +400,7 @@ enum Pending<E: Keyed> {
 }
 
 impl<E: Keyed> Cursor<E> {
-    fn new(map: &SortedPages<E>) -> Self {
+    pub(crate) fn new(map: &SortedPages<E>) -> Self {
         let top = map.top.iter().map(|top| Pending::Page(top.level, top.child.clone()));
         Self { pending: top.collect(), passed: None }
     }
@@ -465,7 +439,23 @@ impl<E: Keyed> Cursor<E> {
         Ok(())
     }
 
-    fn next_item<S: ChunkSource>(&mut self, source: &S) -> Result<Option<E>, TreeError<S::Error>> {
+    /// The next page or item, pages before what is in them.
+    pub(crate) fn visit<S: ChunkSource>(
+        &mut self,
+        source: &S,
+    ) -> Result<Option<Visited<E>>, TreeError<S::Error>> {
+        match self.peek() {
+            None => Ok(None),
+            Some(Pending::Item(_)) => Ok(self.take().map(Visited::Leaf)),
+            Some(Pending::Page(_, child)) => {
+                let at = child.1.clone();
+                self.open(source)?;
+                Ok(Some(Visited::Page(at)))
+            }
+        }
+    }
+
+    pub(crate) fn next_item<S: ChunkSource>(&mut self, source: &S) -> Result<Option<E>, TreeError<S::Error>> {
         loop {
             match self.peek() {
                 None => return Ok(None),
@@ -475,7 +465,11 @@ impl<E: Keyed> Cursor<E> {
         }
     }
 
-    fn skip_to<S: ChunkSource>(&mut self, source: &S, after: &E::Key) -> Result<(), TreeError<S::Error>> {
+    pub(crate) fn skip_to<S: ChunkSource>(
+        &mut self,
+        source: &S,
+        after: &E::Key,
+    ) -> Result<(), TreeError<S::Error>> {
         loop {
             match self.peek() {
                 Some(Pending::Page(_, child)) if child.0.last <= *after => self.pop(),
@@ -522,5 +516,327 @@ fn step<E: Keyed>(left: Option<&Pending<E>>, right: Option<&Pending<E>>) -> Step
             std::cmp::Ordering::Equal if item == other => Step::SkipBoth,
             std::cmp::Ordering::Equal => Step::TakeBoth,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::codec::DecodeError;
+    use crate::crypto::derive::Role;
+    use crate::ids::ChunkId;
+    use crate::sealed::{OpenError, PAGE_BYTES_MAX};
+    use crate::tree::entry::{Content, Entry};
+    use crate::tree::file::FileContent;
+    use crate::tree::folder::{Folder, FolderBuilder};
+    use crate::tree::name::Name;
+    use crate::tree::testing::{Absent, Memory, item, sealer};
+
+    fn name(number: u64) -> Name {
+        Name::new(format!("{number:06}.dcm")).unwrap()
+    }
+
+    fn entry(number: u64, id: u64) -> Entry {
+        Entry { name: name(number), item: item(id, Content::File(FileContent::EMPTY)) }
+    }
+
+    fn built(numbers: impl Iterator<Item = u64>, memory: &Memory) -> Folder {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let mut builder = FolderBuilder::default();
+        numbers.for_each(|number| builder.push(entry(number, number), &mut writer).unwrap());
+        let folder = builder.finish(&mut writer);
+        finished(folder, &mut writer, memory)
+    }
+
+    fn finished(mut folder: Folder, writer: &mut PackWriter<'_>, memory: &Memory) -> Folder {
+        folder.for_each_ref(&mut |piece| *piece = writer.resolve(piece.clone()));
+        memory.take(writer);
+        folder
+    }
+
+    fn updated(folder: &Folder, memory: &Memory, changes: &BTreeMap<Name, Option<Entry>>) -> Folder {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let changes: Vec<_> = changes.iter().map(|(name, entry)| (name, entry.as_ref())).collect();
+        let folder = folder.update(memory, &changes, &mut writer).unwrap();
+        finished(folder, &mut writer, memory)
+    }
+
+    fn all(folder: &Folder, memory: &Memory) -> Vec<Entry> {
+        folder.list(memory, None, usize::MAX).unwrap()
+    }
+
+    /// Items per page, level by level: the shape of a map without where its pages stand.
+    fn shape(folder: &Folder, memory: &Memory) -> Vec<(u8, usize)> {
+        let mut shape = Vec::new();
+        let mut open: Vec<_> = folder.top.iter().map(|top| (top.level, top.child.clone())).collect();
+        while let Some((level, child)) = open.pop() {
+            match load::<Entry, _>(memory, level, &child).unwrap() {
+                SequencePage::Leaves(items) => shape.push((0, items.len())),
+                SequencePage::Children(level, children) => {
+                    shape.push((level, children.len()));
+                    open.extend(children.into_iter().rev().map(|child| (level - 1, child)));
+                }
+            }
+        }
+        shape
+    }
+
+    /// The pages of both that are not in the other.
+    fn new_pages(old: &Folder, new: &Folder, memory: &Memory) -> usize {
+        let pages = |folder: &Folder| {
+            let mut cursor = Cursor::new(folder);
+            let mut pages = Vec::new();
+            while let Some(visited) = cursor.visit(memory).unwrap() {
+                if let Visited::Page(at) = visited {
+                    pages.push(at);
+                }
+            }
+            pages
+        };
+        let old = pages(old);
+        pages(new).iter().filter(|page| !old.contains(page)).count()
+    }
+
+    #[test]
+    fn one_more_entry_in_a_folder_of_100_000_rewrites_a_page_of_each_level() {
+        let memory = Memory::default();
+        let folder = built((0..100_000).map(|number| 2 * number), &memory);
+        assert_eq!(folder.count(), 100_000);
+        for number in [1, 99_999, 199_999, 54_321, 100_001] {
+            memory.reads.set(0);
+            let change = BTreeMap::from([(name(number), Some(entry(number, number)))]);
+            let more = updated(&folder, &memory, &change);
+            assert!(memory.reads.get() <= 12, "{number}: {} reads", memory.reads.get());
+            assert_eq!(more.get(&memory, &name(number)), Ok(Some(entry(number, number))));
+            assert_eq!(more.count(), 100_001);
+            let pages = new_pages(&folder, &more, &memory);
+            assert!((1..=8).contains(&pages), "{number}: {pages} pages");
+        }
+    }
+
+    #[test]
+    fn a_lookup_in_a_folder_of_100_000_reads_a_page_of_each_level() {
+        let memory = Memory::default();
+        let folder = built(0..100_000, &memory);
+        memory.reads.set(0);
+        assert_eq!(folder.get(&memory, &name(77_777)), Ok(Some(entry(77_777, 77_777))));
+        assert!(memory.reads.get() <= 4);
+        memory.reads.set(0);
+        let listed = folder.list(&memory, Some(&name(50_000)), 10).unwrap();
+        assert_eq!(listed, (50_001..50_011).map(|number| entry(number, number)).collect::<Vec<_>>());
+        assert!(memory.reads.get() <= 5);
+    }
+
+    #[test]
+    fn a_map_has_one_shape_whatever_its_history() {
+        for seed in 0..12 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let memory = Memory::default();
+            let (mut folder, mut model) = (Folder::EMPTY, BTreeMap::new());
+            let range = [30, 3000, 600][seed as usize % 3];
+            for step in 0..12u64 {
+                let mut changes = BTreeMap::new();
+                for _ in 0..[1, 50, 500][random.random_range(0..3)] {
+                    let number = random.random_range(0..range);
+                    let removes = random.random_bool(if step % 4 == 3 { 0.95 } else { 0.2 });
+                    changes.insert(name(number), (!removes).then(|| entry(number, step)));
+                }
+                folder = updated(&folder, &memory, &changes);
+                for (name, change) in changes {
+                    match change {
+                        Some(entry) => drop(model.insert(name, entry)),
+                        None => drop(model.remove(&name)),
+                    }
+                }
+                assert_eq!(all(&folder, &memory), model.values().cloned().collect::<Vec<_>>(), "seed {seed}");
+                let changes = model.iter().map(|(name, entry)| (name.clone(), Some(entry.clone()))).collect();
+                let fresh = updated(&Folder::EMPTY, &memory, &changes);
+                assert_eq!(shape(&folder, &memory), shape(&fresh, &memory), "seed {seed}, step {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_diff_finds_what_differs_and_skips_equal_pages() {
+        let memory = Memory::default();
+        let old = built(0..20_000, &memory);
+        let mut changes = BTreeMap::from([(name(5), None), (name(10_000), Some(entry(10_000, 1)))]);
+        changes.insert(name(999_999), Some(entry(999_999, 2)));
+        let new = updated(&old, &memory, &changes);
+        memory.reads.set(0);
+        let mut found = Vec::new();
+        old.diff(&new, &memory, |difference| found.push(difference)).unwrap();
+        let expected = [
+            (Some(entry(5, 5)), None),
+            (Some(entry(10_000, 10_000)), Some(entry(10_000, 1))),
+            (None, Some(entry(999_999, 2))),
+        ];
+        assert_eq!(found, expected.map(|(old, new)| Difference { old, new }));
+        assert!(memory.reads.get() <= 30, "{}", memory.reads.get());
+    }
+
+    #[test]
+    fn random_maps_differ_where_plain_maps_do() {
+        for seed in 0..60 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let memory = Memory::default();
+            let mut random_map = |size: u64| -> BTreeMap<u64, u64> {
+                (0..size).map(|_| (random.random_range(0..2000), random.random_range(0..3))).collect()
+            };
+            let (left, right) = (random_map(seed * 30), random_map(700));
+            let folder = |map: &BTreeMap<u64, u64>| {
+                let changes = map.iter().map(|(number, id)| (name(*number), Some(entry(*number, *id))));
+                updated(&Folder::EMPTY, &memory, &changes.collect())
+            };
+            let mut found = Vec::new();
+            folder(&left).diff(&folder(&right), &memory, |difference| found.push(difference)).unwrap();
+            let numbers: std::collections::BTreeSet<_> = left.keys().chain(right.keys()).collect();
+            let expected: Vec<_> = numbers
+                .into_iter()
+                .filter(|number| left.get(number) != right.get(number))
+                .map(|number| Difference {
+                    old: left.get(number).map(|id| entry(*number, *id)),
+                    new: right.get(number).map(|id| entry(*number, *id)),
+                })
+                .collect();
+            assert_eq!(found, expected, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn names_of_every_byte_and_length_read_back() {
+        let memory = Memory::default();
+        let mut names: Vec<_> = (0..=255u8).filter_map(|byte| Name::new([byte]).ok()).collect();
+        names.extend((1..=255).map(|length| Name::new(vec![0xfe; length]).unwrap()));
+        let changes: BTreeMap<_, _> = names
+            .iter()
+            .map(|name| (name.clone(), Some(Entry { name: name.clone(), ..entry(0, 1) })))
+            .collect();
+        let folder = updated(&Folder::EMPTY, &memory, &changes);
+        for name in &names {
+            assert_eq!(folder.get(&memory, name).unwrap().unwrap().name, *name);
+        }
+        assert_eq!(all(&folder, &memory).len(), changes.len());
+    }
+
+    #[test]
+    fn items_out_of_order_are_not_built() {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let mut builder = FolderBuilder::default();
+        builder.push(entry(2, 2), &mut writer).unwrap();
+        assert_eq!(builder.push(entry(2, 2), &mut writer), Err(OutOfOrder));
+        assert_eq!(builder.push(entry(1, 1), &mut writer), Err(OutOfOrder));
+    }
+
+    type Pages = SequencePage<Entry>;
+
+    fn leaves(numbers: &[u64]) -> Pages {
+        SequencePage::Leaves(numbers.iter().map(|number| entry(*number, *number)).collect())
+    }
+
+    fn span(last: u64, count: u64) -> KeySpan<Name> {
+        KeySpan { last: name(last), count }
+    }
+
+    /// A folder whose top page is `page` and which says `level` and `span` of it.
+    fn dishonest(page: &Pages, level: u8, span: KeySpan<Name>, memory: &Memory) -> (Folder, ChunkId) {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let at = writer.add_page(page);
+        let at = writer.resolve(at);
+        memory.take(&mut writer);
+        let Place::Chunk(chunk) = at.place else { unreachable!() };
+        (SortedPages { top: Some(Top { level, child: Child(span, at) }) }, chunk)
+    }
+
+    fn fault(page: &Pages, level: u8, span: KeySpan<Name>) -> PageFault {
+        let memory = Memory::default();
+        let (folder, chunk) = dishonest(page, level, span, &memory);
+        match folder.list(&memory, None, 10) {
+            Err(TreeError::Page { chunk: found, fault }) if found == chunk => fault,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_malformed_page_has_its_error() {
+        assert_eq!(fault(&leaves(&[]), 0, span(1, 0)), PageFault::Empty);
+        assert_eq!(fault(&leaves(&[2, 1]), 0, span(1, 2)), PageFault::NotSorted);
+        assert_eq!(fault(&leaves(&[1, 1]), 0, span(1, 2)), PageFault::NotSorted);
+        assert_eq!(fault(&leaves(&[1, 2]), 0, span(2, 3)), PageFault::WrongSpan);
+        assert_eq!(fault(&leaves(&[1, 2]), 0, span(3, 2)), PageFault::WrongSpan);
+        let wrong_level = PageFault::WrongLevel { expected: 1, found: 0 };
+        assert_eq!(fault(&leaves(&[1, 2]), 1, span(2, 2)), wrong_level);
+    }
+
+    fn parent_of(children: Vec<Child<KeySpan<Name>>>, level: u8) -> Pages {
+        SequencePage::Children(level, children)
+    }
+
+    #[test]
+    fn pages_that_overlap_or_overflow_are_refused() {
+        let memory = Memory::default();
+        let child = |numbers: &[u64]| {
+            let count = numbers.len() as u64;
+            let last = *numbers.last().unwrap();
+            dishonest(&leaves(numbers), 0, span(last, count), &memory).0.top.unwrap().child
+        };
+        let overlapping = parent_of(vec![child(&[1, 5]), child(&[3, 7])], 1);
+        let (folder, _) = dishonest(&overlapping, 1, span(7, 4), &memory);
+        let error = folder.list(&memory, None, 10).unwrap_err();
+        assert!(matches!(error, TreeError::Page { fault: PageFault::NotSorted, .. }), "{error:?}");
+        let mut huge = child(&[9]);
+        huge.0.count = u64::MAX;
+        let overflowing = parent_of(vec![child(&[1]), huge], 1);
+        assert_eq!(fault(&overflowing, 1, span(9, 0)), PageFault::Overflow);
+    }
+
+    #[test]
+    fn a_page_of_children_at_level_0_or_a_tree_that_is_too_tall_is_refused() {
+        let memory = Memory::default();
+        let child = dishonest(&leaves(&[1]), 0, span(1, 1), &memory).0.top.unwrap().child;
+        let level_0 = parent_of(vec![child.clone()], 0);
+        let found = fault(&level_0, 0, span(1, 1));
+        assert_eq!(found, PageFault::WrongLevel { expected: 0, found: 0 });
+        let top = Top { level: LEVEL_MAX + 1, child };
+        assert_eq!(Folder::try_from(Some(top)), Err(TooTall { level: LEVEL_MAX + 1 }));
+    }
+
+    #[test]
+    fn bytes_that_are_no_page_are_refused_whatever_length_they_claim() {
+        let sealer = sealer();
+        let memory = Memory::default();
+        let huge_array = [&[0xa1, 0x61, b'l', 0x9b][..], &[0xff; 8]].concat();
+        for bytes in [huge_array, vec![], vec![0xf6], vec![0; PAGE_BYTES_MAX + 1]] {
+            let mut writer = PackWriter::new(&sealer);
+            let at = writer.add(Role::TreePage, &bytes);
+            let at = writer.resolve(at);
+            memory.take(&mut writer);
+            let top = Top { level: 0, child: Child(span(1, 1), at) };
+            let error = SortedPages::<Entry> { top: Some(top) }.get(&memory, &name(1)).unwrap_err();
+            let TreeError::Open(OpenError::Malformed { source, .. }) = error else { panic!("{error:?}") };
+            assert!(matches!(source, DecodeError::Malformed | DecodeError::TooLong { .. }));
+        }
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_fetched_is_told() {
+        let folder = built(0..10, &Memory::default());
+        assert_eq!(folder.get(&Memory::default(), &name(1)), Err(TreeError::Source(Absent)));
+    }
+
+    #[test]
+    fn the_bytes_of_a_page_are_pinned() {
+        let hash = |page: &Pages| blake3::hash(&crate::codec::encode(page)).to_string();
+        assert_eq!(hash(&leaves(&[1, 2])), "a7c88191fa06b23b18cb6549818e9ecedf8c2f2dd4316bd7b00ee4f2535ff3fa");
+        assert_eq!(mark_of(b"000001.dcm"), 0);
     }
 }
