@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(log2(1 << 40), 40 << LOG_BITS);
         assert!(log2(3) < log2(4) && log2(u64::MAX - (1 << 40)) < log2(u64::MAX));
         // log2(3) = 1.5849625007…
-        assert_eq!(log2(3), 6_807_362_103);
+        assert_eq!(log2(3), 6_807_362_105);
     }
 
     #[test]
@@ -241,6 +241,7 @@ mod tests {
             .collect();
         let custodians: Vec<u8> =
             table.custodians(GrantId::from_bytes([9; 32])).iter().map(|node| node.as_bytes()[0]).collect();
-        assert_eq!((order, custodians), (vec![], vec![]));
+        let pinned = vec![vec![1, 2, 3, 4], vec![2, 1, 3, 4], vec![3, 2, 1, 4], vec![2, 1, 3, 4]];
+        assert_eq!((order, custodians), (pinned, vec![3, 2, 4, 1]));
     }
 }

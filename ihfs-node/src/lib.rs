@@ -1,4 +1,5 @@
 //! A hospital storage node. Never links `ihfs-client`.
 
 pub mod consensus;
+pub mod ledger;
 pub mod store;

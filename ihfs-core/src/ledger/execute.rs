@@ -5,12 +5,13 @@
 
 use serde_bytes::ByteBuf;
 
+use crate::codec;
 use crate::ids::{BlockId, ChainId, Digest, Height, Time};
-use crate::ledger::block::{Block, FORMAT_VERSION, Header};
+use crate::ledger::block::{BLOCK_BYTES_MAX, Block, FORMAT_VERSION, HEADER_BYTES_MAX, Header};
 use crate::ledger::genesis::{Genesis, GenesisError};
 use crate::ledger::proof::{self, PageReader, TreeBroken, TreeUpdate};
 use crate::ledger::rules::{self, Applied, ApplyError, BlockPlace, RULES_VERSION, Refused, Writes};
-use crate::ledger::state::{ReadFailed, StateReader};
+use crate::ledger::state::StateReader;
 use crate::ledger::transaction::SignedTransaction;
 
 /// What executing needs of a store: the newest state and its tree.
@@ -64,6 +65,12 @@ pub enum ExecuteError {
     /// The header says something else than the transactions do.
     #[error("the header does not follow from its parent and transactions")]
     WrongHeader,
+    /// The block is larger than one message.
+    #[error("a block of {bytes} bytes, where {BLOCK_BYTES_MAX} are allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
     /// A transaction of a proposed block is refused.
     #[error("transaction {number} of the block is refused")]
     HoldsRefused {
@@ -75,7 +82,20 @@ pub enum ExecuteError {
     },
 }
 
-/// Makes the next block of those candidates that apply. `applied.results` is about all candidates.
+/// How many of these candidates, from the first on, fit into one block of [`BLOCK_BYTES_MAX`].
+pub fn fitting(candidates: &[SignedTransaction]) -> usize {
+    let mut left = BLOCK_BYTES_MAX - HEADER_BYTES_MAX;
+    let fits = |candidate: &&SignedTransaction| {
+        let bytes = candidate.to_bytes().len() + FRAMING;
+        left.checked_sub(bytes).map(|rest| left = rest).is_some()
+    };
+    candidates.iter().take_while(fits).count()
+}
+
+/// Most bytes that encoding a block puts around one transaction.
+const FRAMING: usize = 16;
+
+/// Makes the next block of those candidates that apply; [`fitting`] says how many there may be. `applied.results` is about all candidates.
 ///
 /// # Errors
 /// [`ExecuteError::Apply`] and [`ExecuteError::Tree`].
@@ -112,6 +132,10 @@ pub fn propose(
 /// # Errors
 /// [`ExecuteError`].
 pub fn validate(store: &impl LedgerReader, parent: Parent, block: &Block) -> Result<Executed, ExecuteError> {
+    let bytes = codec::encode(block).len();
+    if bytes > BLOCK_BYTES_MAX {
+        return Err(ExecuteError::TooLarge { bytes });
+    }
     let mut transactions = Vec::with_capacity(block.transactions.len());
     for (number, bytes) in block.transactions.iter().enumerate() {
         let transaction = SignedTransaction::from_bytes(bytes).map_err(|error| {
@@ -146,7 +170,7 @@ pub struct Founded {
 /// [`GenesisError`].
 pub fn found(genesis: &Genesis) -> Result<Founded, GenesisError> {
     let writes = genesis.state()?;
-    let tree = proof::update_tree(&NoPages, Height(0), &writes).expect("a new tree reads no pages");
+    let tree = proof::rebuild_tree(Height(0), &writes).expect("a new tree reads no damaged page");
     Ok(Founded { writes, tree })
 }
 
@@ -156,12 +180,4 @@ pub fn found(genesis: &Genesis) -> Result<Founded, GenesisError> {
 /// [`GenesisError`].
 pub fn genesis_root(genesis: &Genesis) -> Result<Digest, GenesisError> {
     Ok(found(genesis)?.tree.root)
-}
-
-struct NoPages;
-
-impl PageReader for NoPages {
-    fn read_page(&self, _: &[u8]) -> Result<Option<Vec<u8>>, ReadFailed> {
-        Ok(None)
-    }
 }

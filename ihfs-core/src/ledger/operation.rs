@@ -95,6 +95,7 @@ pub struct RegisterMember {
 }
 
 /// By whose leave a member registers.
+#[expect(clippy::large_enum_variant, reason = "stands in a boxed registration and nowhere else")]
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Admission {
     /// A registrar's invite.
@@ -448,7 +449,6 @@ impl Operation {
     }
 }
 
-/// The role that an admission gives.
 impl Admission {
     /// The role that the member gets.
     pub const fn role(&self) -> Role {

@@ -7,12 +7,14 @@
 use jmt::proof::{INTERNAL_DOMAIN_SEPARATOR, LEAF_DOMAIN_SEPARATOR, SparseMerkleProof};
 use jmt::storage::{LeafNode, Node, NodeKey, TreeReader};
 use jmt::{JellyfishMerkleTree, KeyHash, SimpleHasher};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::codec::{self, DecodeError};
 use crate::ids::{Digest, Height};
 use crate::ledger::rules::Writes;
-use crate::ledger::state::ReadFailed;
+use crate::ledger::state::{ENTRY_BYTES_MAX, ReadFailed, StateKey};
 
 /// Most bytes of a proof: 256 siblings, 34 bytes each, fit. A real one has a twentieth of it.
 pub const PROOF_BYTES_MAX: usize = 10 << 10;
@@ -77,6 +79,30 @@ pub fn update_tree(
     })
 }
 
+/// Builds the tree over a whole state, as one who joins from a snapshot does: its root must be the one
+/// that a certified header names, and later blocks go on from its pages.
+///
+/// # Errors
+/// [`TreeBroken`] only when the crate fails.
+pub fn rebuild_tree(height: Height, entries: &Writes) -> Result<TreeUpdate, TreeBroken> {
+    let update = update_tree(&EmptyTree { height }, height, entries)?;
+    Ok(TreeUpdate { stale: Vec::new(), ..update })
+}
+
+/// Shows an empty tree at the height before.
+struct EmptyTree {
+    height: Height,
+}
+
+impl PageReader for EmptyTree {
+    fn read_page(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadFailed> {
+        // Keys begin with the height; of the one before, only the root is ever asked for.
+        let before = self.height.0.checked_sub(1).map(u64::to_le_bytes);
+        let is_root = before.is_some_and(|before| key.starts_with(&before));
+        Ok(is_root.then(|| to_borsh(&Node::Null)))
+    }
+}
+
 /// Proves the entry under `key`, or that there is none, by the tree at `height`.
 ///
 /// # Errors
@@ -102,8 +128,8 @@ pub struct StateProof {
 /// Why a proof proves nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
-    /// The bytes are not the canonical form of a proof.
-    #[error("the proof does not decode")]
+    /// The bytes are not the canonical form of a proof, or of the entry that is proved.
+    #[error("the proof or what it proves does not decode")]
     Decode(#[from] DecodeError),
     /// The path is longer than a key.
     #[error("the path has {found} steps, where {DEPTH_MAX} are possible")]
@@ -148,6 +174,20 @@ impl StateProof {
             return Err(ProofError::WrongRoot);
         }
         Ok(())
+    }
+
+    /// Checks the proof and reads the entry that it proves; `T` is what [`StateKey`] names for the key.
+    ///
+    /// # Errors
+    /// [`ProofError`].
+    pub fn open<T: Serialize + DeserializeOwned>(
+        &self,
+        root: Digest,
+        key: &StateKey,
+        value: Option<&[u8]>,
+    ) -> Result<Option<T>, ProofError> {
+        self.verify(root, &key.to_bytes(), value)?;
+        Ok(value.map(|value| codec::decode(value, ENTRY_BYTES_MAX)).transpose()?)
     }
 
     fn check_leaf(&self, path: &[u8; 32], value: Option<&[u8]>) -> Result<(), ProofError> {

@@ -6,11 +6,11 @@ use crate::ledger::genesis::addresses_fit;
 use crate::ledger::identity::node_bytes;
 use crate::ledger::news::News;
 use crate::ledger::operation::{Attest, Drain, RegisterNode};
-use crate::ledger::rules::Refused;
 use crate::ledger::rules::members::need_hospital;
 use crate::ledger::rules::refused::Stop;
 use crate::ledger::rules::work::{Asking, Work};
-use crate::ledger::state::{AttestationEntry, NodeEntry, StateKey};
+use crate::ledger::rules::{Refused, records};
+use crate::ledger::state::{AttestationEntry, ConsortiumEntry, NodeEntry, StateKey};
 use crate::placement::{NODES_MAX, PlacedNode, Placement};
 
 /// Most nodes of one hospital: one could else fill the table that all share.
@@ -81,6 +81,11 @@ pub(super) fn attest(work: &mut Work<'_>, asking: &Asking, attest: &Attest) -> R
     let Attest { node, record, version, chunks, chunks_missing, verified } = *attest;
     own_node(work, asking.member, node)?;
     let entry = work.record(record)?;
+    let policy = work.must::<ConsortiumEntry>(&StateKey::Consortium)?.policy;
+    // One statement for each place of a record bounds them all.
+    if !records::places(&policy, &work.must(&StateKey::Placement)?, record, &entry).contains(&node) {
+        return Err(Refused::NotPlaced { record, node }.into());
+    }
     let key = StateKey::Attestation(record, node);
     let last: Option<AttestationEntry> = work.read(&key)?;
     let follows = last.is_none_or(|last| last.verified < verified)

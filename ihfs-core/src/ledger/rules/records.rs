@@ -1,6 +1,6 @@
 //! Records and their versions.
 
-use crate::ids::{Epoch, MemberId, RecordId, Version};
+use crate::ids::{Epoch, GrantId, MemberId, NodeId, RecordId, Time, Version};
 use crate::ledger::lists::{List, ListKey};
 use crate::ledger::news::News;
 use crate::ledger::operation::{Anchor, CreateRecord};
@@ -8,7 +8,7 @@ use crate::ledger::rules::refused::Stop;
 use crate::ledger::rules::work::{Asking, Work};
 use crate::ledger::rules::{Refused, epochs};
 use crate::ledger::state::{
-    ConsortiumEntry, GrantEntry, Head, RECORDS_MAX, RecordEntry, RecordItem, StateKey, VersionItem,
+    ConsortiumEntry, GrantEntry, Head, Policy, RECORDS_MAX, RecordEntry, RecordItem, StateKey, VersionItem,
 };
 use crate::placement::{Placement, PlacementRule};
 use crate::receipt::{Receipt, ReceiptSubject};
@@ -123,13 +123,13 @@ fn check_author(work: &Work<'_>, asking: &Asking, entry: &RecordEntry, anchor: &
 
 fn check_writer(
     work: &Work<'_>,
-    id: crate::ids::GrantId,
+    id: GrantId,
     grant: &GrantEntry,
     entry: &RecordEntry,
     anchor: &Anchor,
 ) -> Result<(), Stop> {
     let consortium: ConsortiumEntry = work.must(&StateKey::Consortium)?;
-    let lasts = |opened: crate::ids::Time| opened.plus_millis(consortium.policy.opening) > work.place.time;
+    let lasts = |opened: Time| opened.plus_millis(consortium.policy.opening) > work.place.time;
     if !grant.opened.is_some_and(|opened| lasts(opened.time)) {
         return Err(Refused::NotOpened { grant: id }.into());
     }
@@ -142,13 +142,22 @@ fn check_writer(
     Ok(())
 }
 
+/// The nodes that keep a record now.
+pub(super) fn places(
+    policy: &Policy,
+    placement: &Placement,
+    record: RecordId,
+    entry: &RecordEntry,
+) -> Vec<NodeId> {
+    let rule = PlacementRule { home: entry.home, regions: &policy.regions };
+    placement.replicas(record, usize::from(policy.replicas), &rule)
+}
+
 /// W receipts, or as many as the record has places; each of another zone.
 fn check_receipts(work: &Work<'_>, entry: &RecordEntry, anchor: &Anchor) -> Result<(), Stop> {
-    let consortium: ConsortiumEntry = work.must(&StateKey::Consortium)?;
+    let policy = work.must::<ConsortiumEntry>(&StateKey::Consortium)?.policy;
     let placement: Placement = work.must(&StateKey::Placement)?;
-    let policy = &consortium.policy;
-    let rule = PlacementRule { home: entry.home, regions: &policy.regions };
-    let places = placement.replicas(anchor.record, usize::from(policy.replicas), &rule);
+    let places = places(&policy, &placement, anchor.record, entry);
     let needed = usize::from(policy.receipts).min(places.len()).max(1);
     let found = anchor.receipts.len();
     let wrong_count = Refused::WrongReceipts { record: anchor.record, needed, found };
