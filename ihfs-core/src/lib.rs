@@ -9,6 +9,7 @@ pub mod cut;
 pub mod dicom;
 pub mod grants;
 pub mod ids;
+pub mod invitation;
 pub mod ledger;
 pub mod members;
 pub mod merge;

@@ -276,7 +276,7 @@ impl Ledger {
     }
 
     /// Keeps a fault for the status, and logs it.
-    pub(crate) fn note(&self, error: &dyn std::error::Error) {
+    pub(crate) fn note(&self, error: &(dyn std::error::Error + 'static)) {
         tracing::error!(error, "ledger");
         *lock(&self.last_error) = error.to_string();
     }
