@@ -67,13 +67,14 @@ impl Invitation {
     pub fn from_text(text: &str) -> Result<Self, InvitationError> {
         let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
         let Some(body) = text.strip_prefix(PREFIX) else {
-            let newer =
-                text.strip_prefix("ihfs").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+            let newer = text.strip_prefix("ihfs").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
             return Err(if newer { InvitationError::NewerVersion } else { InvitationError::NotAnInvitation });
         };
-        let bytes =
-            data_encoding::BASE64URL_NOPAD.decode(body.as_bytes()).map_err(|_| InvitationError::Mistyped)?;
-        let (bytes, checksum) = bytes.split_last_chunk::<CHECKSUM_SIZE>().ok_or(InvitationError::Mistyped)?;
+        let bytes = data_encoding::BASE64URL_NOPAD
+            .decode(body.as_bytes())
+            .map_err(|_| InvitationError::Mistyped)?;
+        let (bytes, checksum) =
+            bytes.split_last_chunk::<CHECKSUM_SIZE>().ok_or(InvitationError::Mistyped)?;
         if blake3::hash(bytes).as_bytes()[..CHECKSUM_SIZE] != checksum[..] {
             return Err(InvitationError::Mistyped);
         }
