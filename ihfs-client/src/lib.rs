@@ -4,12 +4,16 @@
 //! nodes, [`view`] believes the ledger by proof, [`fetch`] and [`upload`] move sealed chunks.
 
 pub mod book;
+pub mod change;
 pub mod client;
+mod copying;
 pub mod fetch;
 pub mod get;
+pub mod history;
 pub mod home;
 pub mod issue;
 pub mod link;
+pub mod list;
 pub mod location;
 pub mod openings;
 pub mod progress;
@@ -17,6 +21,7 @@ pub mod put;
 pub mod received;
 pub mod record;
 pub mod resolve;
+mod retry;
 pub mod submit;
 pub mod upload;
 pub mod view;

@@ -83,6 +83,8 @@ pub struct Writing {
     /// Random bytes of the transaction: they salt an epoch that it opens.
     random: [u8; 32],
     epoch: Epoch,
+    /// Bytes of the chunks that the commit drops.
+    dropped_bytes: u64,
 }
 
 /// What a commit came to.
@@ -107,8 +109,16 @@ pub(crate) struct Prepared {
 
 impl Client {
     /// Begins to write a record that exists.
-    pub(crate) fn write_record(&self, mut record: Record) -> Result<Writing, CommitError> {
-        let random = rand::random();
+    pub(crate) fn write_record(&self, record: Record) -> Result<Writing, CommitError> {
+        self.write_record_salted(record, rand::random())
+    }
+
+    /// Begins to write a second record in the transaction of `with`.
+    pub(crate) fn write_record_with(&self, with: &Writing, record: Record) -> Result<Writing, CommitError> {
+        self.write_record_salted(record, with.random)
+    }
+
+    fn write_record_salted(&self, mut record: Record, random: [u8; 32]) -> Result<Writing, CommitError> {
         let mut before = Vec::new();
         let mut epoch = record.epoch();
         if let Access::Reader(grant) = &record.access {
@@ -157,7 +167,7 @@ impl Client {
     ) -> Result<Writing, CommitError> {
         let sealer = self.sealer(&mut record, epoch)?;
         let uploader = Uploader::new(self.link.clone(), record.id, record.replicas.clone());
-        Ok(Writing { record, sealer, uploader, before, random, epoch })
+        Ok(Writing { record, sealer, uploader, before, random, epoch, dropped_bytes: 0 })
     }
 
     fn must_rotate(&self, record: &Record) -> bool {
@@ -198,7 +208,7 @@ impl Client {
         edit: &TreeEdit<Fetcher>,
         sources: &[RecordId],
     ) -> Result<Prepared, CommitError> {
-        let Writing { record, sealer, mut uploader, before, epoch, .. } = writing;
+        let Writing { record, sealer, mut uploader, before, epoch, dropped_bytes, .. } = writing;
         let base = record.version();
         let mut pages = PackWriter::new(&sealer);
         let written = edit.write(&mut pages)?;
@@ -228,7 +238,7 @@ impl Client {
             root: root_id,
             delta: uploaded.delta,
             bytes_added: uploaded.added_bytes,
-            bytes_dropped: 0,
+            bytes_dropped: dropped_bytes,
             grant,
             receipts: uploaded.receipts,
         };
@@ -284,6 +294,12 @@ impl Writing {
     /// The random bytes that the transaction must have.
     pub(crate) const fn random(&self) -> [u8; 32] {
         self.random
+    }
+
+    /// Lets a pinned chunk go. Only the owner may.
+    pub(crate) fn drop_chunk(&mut self, chunk: ChunkId, size_bytes: u32) {
+        self.uploader.drop_chunk(chunk);
+        self.dropped_bytes += u64::from(size_bytes);
     }
 
     /// Names a chunk that stands under another record of the same owner.
