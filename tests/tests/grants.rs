@@ -239,7 +239,7 @@ fn get_brings_back_the_same_bytes_to_patient_and_doctor() {
         [(&scene.ann, "/ct".to_owned()), (&scene.lee, scene.shared("ct/"))].into_iter().enumerate()
     {
         let to = scene.solo.path().join(format!("got{number}"));
-        person.connect().get(&at(&from), &to, &GetOptions::default(), &Silent).unwrap();
+        person.connect().get(&at(&from), &to, GetOptions::default(), &Silent).unwrap();
         assert_eq!(fs::read(to.join("slice")).unwrap(), bytes_of(1, 100_000));
     }
 }
