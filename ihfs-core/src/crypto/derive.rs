@@ -72,6 +72,11 @@ pub enum Role {
 }
 
 impl PieceKey {
+    /// A digest to find equal keys by: `BLAKE3-derive-key("IHFS 1 piece key fingerprint", k)`.
+    pub fn fingerprint(&self) -> Digest {
+        Digest::from_bytes(blake3::derive_key("IHFS 1 piece key fingerprint", &self.0))
+    }
+
     /// The key with these bytes, as they stand in a ref.
     pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
