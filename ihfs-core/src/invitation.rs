@@ -1,89 +1,114 @@
-//! The text of an invitation: everything that a new member's device needs to join.
+//! The text of an invite: everything that a new member's device needs to find the network and to join it.
 //!
-//! `ihfs1-` and base64url of `DAG-CBOR ‖ first 4 bytes of its BLAKE3`: a person copies it, a typing error is
-//! told as one. It holds a one-time token; whoever has it can register under its handle.
+//! `"ihfs1-" ‖ base64url(checksum (4) ‖ DAG-CBOR)`, RFC 4648 section 5 without padding; the checksum tells a
+//! slip of copying apart from a forgery, which the registrar's signature tells.
 
+use data_encoding::BASE64URL_NOPAD;
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::codec::{self, DecodeError};
 use crate::ids::{ChainId, NodeId};
 use crate::ledger::identity::Invite;
+use crate::ledger::operation::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
 use crate::members::HandleProof;
 
-/// What the text begins with; the digit is its version.
+/// Version of the text's bytes.
+pub const INVITATION_FORMAT: u16 = 1;
+/// What the text begins with.
 const PREFIX: &str = "ihfs1-";
-/// Most bytes behind the prefix, decoded.
-const INVITATION_BYTES_MAX: usize = 4096;
+/// What the text of any version begins with.
+const ANY_PREFIX: &str = "ihfs";
 const CHECKSUM_SIZE: usize = 4;
+/// Most bytes inside: eight longest addresses, the invite and a handle.
+const BYTES_MAX: usize = 8 << 10;
+/// Most characters of the text.
+pub const TEXT_BYTES_MAX: usize = 12 << 10;
 
-/// An invitation to a network.
+/// What an invite's text holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct Invitation {
-    /// The network: fingerprint of its genesis document.
+    /// [`INVITATION_FORMAT`].
+    pub format: u16,
+    /// The chain: hash of the genesis document, which the new device checks it by.
     pub chain: ChainId,
-    /// A node that redeems it; any other does too.
+    /// A node of the inviting hospital.
     pub node: NodeId,
-    /// Where that node is: `host:port`.
+    /// Where it can be reached.
     pub addresses: Vec<String>,
-    /// What the ledger checks.
+    /// The registrar's leave.
     pub invite: Invite,
     /// The handle that the invite commits to.
     pub handle: HandleProof,
 }
 
-/// Why text is no invitation.
+/// Why text is no invite.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvitationError {
-    /// It does not begin like one.
-    #[error("an invitation begins with {PREFIX}")]
+    /// It does not begin as an invite does, or is far too long.
+    #[error("this is no invite of IHFS, which begins with {PREFIX:?}")]
     NotAnInvitation,
-    /// It is of a newer version.
-    #[error("the invitation is of a newer version of IHFS")]
-    NewerVersion,
-    /// A letter is wrong or missing.
-    #[error("the invitation was not copied whole")]
+    /// An invite of a newer program.
+    #[error("this invite is of a version that this program does not know")]
+    UnknownFormat,
+    /// Letters are missing or changed.
+    #[error("the invite is cut short or mistyped: copy it whole")]
     Mistyped,
-    /// Its bytes do not hold one.
-    #[error("the invitation does not decode")]
+    /// It holds something else than an invite.
+    #[error("the invite does not decode")]
     Decode(#[from] DecodeError),
-    /// Its parts do not belong together.
-    #[error("the invitation's parts do not belong together")]
-    Inconsistent,
+    /// Chain, handle or signature do not fit together, or there are too many addresses.
+    #[error("the parts of the invite do not fit together")]
+    DoesNotFit,
 }
 
 impl Invitation {
-    /// The text.
+    /// The text, to be handed to the new member.
     pub fn to_text(&self) -> String {
-        let mut bytes = codec::encode(self);
-        let checksum = *blake3::hash(&bytes).as_bytes();
-        bytes.extend_from_slice(&checksum[..CHECKSUM_SIZE]);
-        format!("{PREFIX}{}", data_encoding::BASE64URL_NOPAD.encode(&bytes))
+        let bytes = codec::encode(self);
+        format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&[&checksum(&bytes)[..], &bytes].concat()))
     }
 
-    /// Reads the text; white space in it does not matter.
+    /// Reads the text; spaces and line breaks in it do not matter.
     ///
     /// # Errors
     /// [`InvitationError`].
     pub fn from_text(text: &str) -> Result<Self, InvitationError> {
-        let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-        let Some(body) = text.strip_prefix(PREFIX) else {
-            let newer = text.strip_prefix("ihfs").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-            return Err(if newer { InvitationError::NewerVersion } else { InvitationError::NotAnInvitation });
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(InvitationError::NotAnInvitation);
+        }
+        let text: String = text.split_whitespace().collect();
+        let Some(encoded) = text.strip_prefix(PREFIX) else {
+            let other = text.strip_prefix(ANY_PREFIX).is_some_and(|rest| rest.contains('-'));
+            return Err(if other { InvitationError::UnknownFormat } else { InvitationError::NotAnInvitation });
         };
-        let bytes = data_encoding::BASE64URL_NOPAD
-            .decode(body.as_bytes())
-            .map_err(|_| InvitationError::Mistyped)?;
-        let (bytes, checksum) =
-            bytes.split_last_chunk::<CHECKSUM_SIZE>().ok_or(InvitationError::Mistyped)?;
-        if blake3::hash(bytes).as_bytes()[..CHECKSUM_SIZE] != checksum[..] {
+        let bytes =
+            BASE64URL_NOPAD.decode(encoded.as_bytes()).map_err(|_| InvitationError::Mistyped)?;
+        let (sum, bytes) = bytes.split_first_chunk::<CHECKSUM_SIZE>().ok_or(InvitationError::Mistyped)?;
+        if *sum != checksum(bytes) {
             return Err(InvitationError::Mistyped);
         }
-        let invitation: Self = codec::decode(bytes, INVITATION_BYTES_MAX)?;
-        let fits = invitation.invite.chain == invitation.chain
-            && invitation.handle.opens(invitation.invite.handle)
-            && invitation.invite.verify().is_ok();
-        if fits { Ok(invitation) } else { Err(InvitationError::Inconsistent) }
+        let invitation: Self = codec::decode(bytes, BYTES_MAX)?;
+        invitation.check()?;
+        Ok(invitation)
     }
+
+    fn check(&self) -> Result<(), InvitationError> {
+        if self.format != INVITATION_FORMAT {
+            return Err(InvitationError::UnknownFormat);
+        }
+        let fits = self.addresses.len() <= ADDRESSES_MAX
+            && self.addresses.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX)
+            && self.invite.chain == self.chain
+            && self.handle.opens(self.invite.handle)
+            && self.invite.verify().is_ok();
+        if fits { Ok(()) } else { Err(InvitationError::DoesNotFit) }
+    }
+}
+
+/// The first bytes of `BLAKE3-derive-key("IHFS 1 invitation", bytes)`.
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_SIZE] {
+    let digest = blake3::derive_key("IHFS 1 invitation", bytes);
+    *digest.first_chunk().expect("a digest has 32 bytes")
 }
 
 #[cfg(test)]
@@ -96,45 +121,49 @@ mod tests {
     use crate::members::Handle;
 
     fn invitation() -> Invitation {
-        let handle = HandleProof { handle: Handle::parse("ann@st-mary").unwrap(), blind: [1; 32] };
-        let chain = ChainId::from_bytes([2; 32]);
+        let key = SigningKey::from_seed(Secret::new([1; 32]));
+        let hospital = MemberId::of_key(&key.public());
+        let handle = HandleProof { handle: Handle::parse("dr.lee@st-mary").unwrap(), blind: [2; 32] };
+        let chain = ChainId::from_bytes([3; 32]);
         let invite = Invite {
             chain,
-            id: InviteId::from_bytes([3; 32]),
-            registrar: MemberId::from_bytes([4; 32]),
-            role: Role::Patient,
-            hospital: MemberId::from_bytes([4; 32]),
+            id: InviteId::from_bytes([4; 32]),
+            registrar: hospital,
+            role: Role::Practitioner,
+            hospital,
             handle: handle.commitment(),
             expires: Time(5),
-            signer: DeviceId::from_bytes([0; 32]),
+            signer: DeviceId::from_bytes(key.public()),
             signature: Signature::from_bytes([0; 64]),
+        };
+        Invitation {
+            format: INVITATION_FORMAT,
+            chain,
+            node: NodeId::from_bytes([6; 32]),
+            addresses: vec!["127.0.0.1:4040".to_owned()],
+            invite: invite.signed(&key),
+            handle,
         }
-        .signed(&SigningKey::from_seed(Secret::new([6; 32])));
-        let addresses = vec!["127.0.0.1:4001".to_owned()];
-        Invitation { chain, node: NodeId::from_bytes([7; 32]), addresses, invite, handle }
     }
 
     #[test]
-    fn an_invitation_comes_back_from_its_text_also_when_it_was_wrapped() {
+    fn an_invite_reads_back_also_from_broken_lines() {
         let text = invitation().to_text();
-        let (first, second) = text.split_at(100);
-        assert_eq!(Invitation::from_text(&format!(" {first}\n  {second}\n")), Ok(invitation()));
+        let (one, other) = text.split_at(100);
+        assert_eq!(Invitation::from_text(&format!(" {one}\n  {other}\n")), Ok(invitation()));
+        assert!(text.len() < 1000, "{}", text.len());
     }
 
     #[test]
-    fn a_letter_too_few_or_too_many_is_told() {
+    fn bad_text_says_what_is_wrong() {
         let text = invitation().to_text();
-        assert_eq!(Invitation::from_text(&text[..text.len() - 1]), Err(InvitationError::Mistyped));
-        let other = text.replacen(&text[20..21], if &text[20..21] == "A" { "B" } else { "A" }, 1);
-        assert!(Invitation::from_text(&other).is_err());
-        assert_eq!(Invitation::from_text("hello"), Err(InvitationError::NotAnInvitation));
-        assert_eq!(Invitation::from_text("ihfs2-x"), Err(InvitationError::NewerVersion));
-    }
-
-    #[test]
-    fn an_invitation_whose_handle_is_not_the_invites_is_refused() {
-        let mut forged = invitation();
-        forged.handle.blind = [9; 32];
-        assert_eq!(Invitation::from_text(&forged.to_text()), Err(InvitationError::Inconsistent));
+        let read = |text: &str| Invitation::from_text(text).unwrap_err();
+        assert_eq!(read("hello"), InvitationError::NotAnInvitation);
+        assert_eq!(read(&"a".repeat(TEXT_BYTES_MAX + 1)), InvitationError::NotAnInvitation);
+        assert_eq!(read(&text.replace("ihfs1-", "ihfs2-")), InvitationError::UnknownFormat);
+        assert_eq!(read(&text[..text.len() - 4]), InvitationError::Mistyped);
+        let mut other = invitation();
+        other.handle.blind = [9; 32];
+        assert_eq!(read(&other.to_text()), InvitationError::DoesNotFit);
     }
 }

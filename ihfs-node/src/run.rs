@@ -241,6 +241,15 @@ impl NodeHandle {
         }
     }
 
+    /// Ends what is left of a node whose consensus has [`failed`](Self::failed).
+    pub async fn stop_failed(self) {
+        let Self { ledger, network, tasks, folder, .. } = self;
+        ledger.set_consensus(None);
+        network.shutdown().await;
+        end(tasks).await;
+        folder.remove_node_file();
+    }
+
     /// Ends the node in order: no more requests, then consensus, then the workers.
     pub async fn shutdown(self) {
         let Self { ledger, network, tasks, mut consensus, folder, .. } = self;

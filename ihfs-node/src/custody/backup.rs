@@ -55,6 +55,9 @@ pub enum BackupError {
     /// Its time is over.
     #[error("the backup expired; its shares may have been destroyed since")]
     Expired,
+    /// It belongs to another network.
+    #[error("the backup is of another chain")]
+    OtherChain,
     /// Argon2id found no memory.
     #[error("no 64 MiB of memory to derive the passphrase's key")]
     NoMemory,
@@ -94,7 +97,13 @@ pub fn make(
 ///
 /// # Errors
 /// [`BackupError`].
-pub fn restore(path: &Path, file: &[u8], passphrase: &[u8], now: Time) -> Result<Restored, BackupError> {
+pub fn restore(
+    path: &Path,
+    file: &[u8],
+    passphrase: &[u8],
+    now: Time,
+    chain: Option<ChainId>,
+) -> Result<Restored, BackupError> {
     let rest = file.strip_prefix(MAGIC).ok_or(BackupError::NotABackup)?;
     let (salt, rest) = rest.split_first_chunk::<SALT_BYTES>().ok_or(BackupError::NotABackup)?;
     let (length, sealed) = rest.split_first_chunk::<4>().ok_or(BackupError::NotABackup)?;
@@ -105,6 +114,9 @@ pub fn restore(path: &Path, file: &[u8], passphrase: &[u8], now: Time) -> Result
     }
     let plaintext = seal::open(&key, sealed, length).map_err(|_| BackupError::WrongPassphrase)?;
     let backup: Backup = codec::decode(&plaintext, BACKUP_BYTES_MAX)?;
+    if chain.is_some_and(|chain| chain != backup.chain) {
+        return Err(BackupError::OtherChain);
+    }
     if backup.expires <= now {
         return Err(BackupError::Expired);
     }
