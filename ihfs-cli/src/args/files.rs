@@ -100,12 +100,13 @@ pub(crate) struct History {
 
 /// `ihfs restore`.
 #[derive(Debug, Args)]
+#[command(disable_version_flag = true)]
 pub(crate) struct Restore {
     /// File or folder
     #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
     pub(crate) location: OsString,
     /// The version to bring back, as `history` numbers them
-    #[arg(long, value_name = "N")]
+    #[arg(id = "old-version", long = "version", value_name = "N")]
     pub(crate) version: u64,
     /// Put it there instead of in its old place
     #[arg(long, value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
