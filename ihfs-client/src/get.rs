@@ -69,7 +69,7 @@ fn open_piece(tree: &OpenTree, piece: &Ref, skip: usize, wanted: usize) -> Resul
 }
 
 fn give_zeros<E>(mut count: usize, take: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     while count > 0 {
         let now = count.min(ZEROS.len());
         take(&ZEROS[..now])?;

@@ -3,12 +3,15 @@
 //! Plain blocking code: [`link`] is the one place that waits for the network. From the bottom up: [`link`] asks
 //! nodes, [`view`] believes the ledger by proof, [`fetch`] and [`upload`] move sealed chunks.
 
+pub mod audit;
 pub mod book;
 pub mod client;
+pub mod devices;
 pub mod fetch;
 pub mod get;
 pub mod home;
 pub mod issue;
+pub mod join;
 pub mod link;
 pub mod location;
 pub mod openings;
@@ -17,6 +20,8 @@ pub mod put;
 pub mod received;
 pub mod record;
 pub mod resolve;
+pub mod revoke;
+pub mod share;
 pub mod submit;
 pub mod upload;
 pub mod view;

@@ -107,24 +107,29 @@ pub(crate) struct Prepared {
 
 impl Client {
     /// Begins to write a record that exists.
-    pub(crate) fn write_record(&self, mut record: Record) -> Result<Writing, CommitError> {
-        let random = rand::random();
-        let mut before = Vec::new();
-        let mut epoch = record.epoch();
+    pub(crate) fn write_record(&self, record: Record) -> Result<Writing, CommitError> {
         if let Access::Reader(grant) = &record.access {
             if !grant.entry.conditions.write {
                 return Err(CommitError::ReadOnly { record: record.id });
             }
-            if grant.entry.epoch != epoch {
-                return Err(CommitError::EpochMoved { record: record.id, live: epoch });
+            if grant.entry.epoch != record.epoch() {
+                return Err(CommitError::EpochMoved { record: record.id, live: record.epoch() });
             }
         } else if self.must_rotate(&record) {
             // Whoever opened a grant that has expired still holds the live key.
-            epoch = epoch.next();
-            before.push(Operation::Rotate(Rotate { record: record.id }));
-            self.open_epoch(&mut record, epoch, &random)?;
+            return self.write_rotated(record);
         }
-        self.writing(record, before, random, epoch)
+        let epoch = record.epoch();
+        self.writing(record, Vec::new(), rand::random(), epoch)
+    }
+
+    /// Begins to write a record in a new epoch: who could read it before reads nothing of what follows.
+    pub(crate) fn write_rotated(&self, mut record: Record) -> Result<Writing, CommitError> {
+        let random = rand::random();
+        let epoch = record.epoch().next();
+        self.open_epoch(&mut record, epoch, &random)?;
+        let rotate = Operation::Rotate(Rotate { record: record.id });
+        self.writing(record, vec![rotate], random, epoch)
     }
 
     /// Begins to write a record that the same transaction creates.
