@@ -16,6 +16,7 @@ mod message;
 mod output;
 mod passphrase;
 mod progress;
+mod session;
 mod sheet;
 mod solo;
 mod until;

@@ -2,6 +2,10 @@
 //!
 //! The matches are exhaustive: a new error does not compile until somebody chose its advice.
 
+mod files;
+mod network;
+mod people;
+
 use std::borrow::Cow;
 use std::error::Error;
 
@@ -57,15 +61,28 @@ fn advise(failure: &Failure) -> Advice {
         Failure::Ask(error) => ask(error),
         Failure::Passphrase(error) => passphrase(error),
         Failure::Sheet(error) => sheet(error),
-        Failure::Until(_) => advice("bad-time", "Write it as --help shows."),
         Failure::Agent(error) => agent(error),
         Failure::Solo(error) => solo(error),
-        Failure::Output(_) => {
-            advice("output", "Look whether the disk or the program behind the pipe is there.")
+        Failure::Output(_) => advice("output", "Look whether the disk is full."),
+        Failure::File(_) => advice("file", "Look whether it is there, whose it is, and whether the disk is full."),
+        Failure::Invitation(_) => advice("bad-invite", "Ask your hospital for the invite again, and copy it whole."),
+        Failure::Location(_) => advice("bad-path", "Own paths are written /x, shared ones //owner/label/x."),
+        Failure::WhichDevice { found: 0 } => not_found("no-device", "`ihfs device list` shows your devices."),
+        Failure::WhichDevice { .. } => advice("which-device", "Give more digits, as `ihfs device list` shows them."),
+        Failure::WrongFingerprint { .. } => {
+            denied("wrong-fingerprint", "Nothing was shared. Ask the person for the words, by phone or in person.")
         }
-        Failure::File(_) => {
-            advice("file", "Look whether the file is there, whose it is, and whether the disk is full.")
-        }
+        Failure::Home(error) => network::home(error),
+        Failure::Keyring(error) => network::keyring(error),
+        Failure::Connect(error) => network::connect(error),
+        Failure::Join(error) => network::join(error),
+        Failure::View(error) => network::view(error),
+        Failure::Resolve(error) => files::resolve(error),
+        Failure::Put(error) => files::put(error),
+        Failure::Share(error) => people::share(error),
+        Failure::Revoke(error) => people::revoke(error),
+        Failure::Audit(error) => people::audit(error),
+        Failure::Device(error) => people::device(error),
         Failure::NotWired => advice("not-wired", ""),
     }
 }
@@ -73,6 +90,16 @@ fn advise(failure: &Failure) -> Advice {
 /// An error that is neither "not found" nor "not allowed".
 pub(crate) const fn advice(code: &'static str, text: &'static str) -> Advice {
     (Exit::Error, code, Cow::Borrowed(text))
+}
+
+/// What was named does not exist.
+pub(crate) const fn not_found(code: &'static str, text: &'static str) -> Advice {
+    (Exit::NotFound, code, Cow::Borrowed(text))
+}
+
+/// It exists, and you may not.
+pub(crate) const fn denied(code: &'static str, text: &'static str) -> Advice {
+    (Exit::NotAllowed, code, Cow::Borrowed(text))
 }
 
 fn config(error: &ConfigError) -> Advice {
@@ -167,6 +194,7 @@ fn solo(error: &SoloError) -> Advice {
         SoloError::NotStarted { .. } => {
             advice("node-not-started", "Run `ihfs solo start --foreground` to see all that it says.")
         }
+        SoloError::Stopped => advice("node-stopped", "Start it with `ihfs solo start`."),
         SoloError::NotStopped { .. } => {
             advice("node-not-stopped", "It waits for its disk: look at the machine's log, then try again.")
         }

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use ihfs_core::crypto::derive::Seed;
-use ihfs_core::ids::{ChainId, Digest};
+use ihfs_core::ids::{ChainId, Digest, NodeId};
 use ihfs_core::words::WordsError;
 use zeroize::Zeroizing;
 
@@ -25,8 +25,10 @@ const GROUP: usize = 8;
 const CHECK_DIGITS: usize = 4;
 /// Digits of the fingerprint itself.
 const FINGERPRINT_DIGITS: usize = 64;
-/// Most addresses that a sheet carries.
-const ADDRESSES_MAX: usize = 16;
+/// Most nodes on a sheet: one that answers is enough.
+const NODES_MAX: usize = 8;
+/// Most addresses of a node.
+const ADDRESSES_MAX: usize = 8;
 /// The headings, in small letters.
 const HEADINGS: [&str; 4] = ["member", "words", "network", "addresses"];
 /// Option that stands in for the prompt.
@@ -41,9 +43,12 @@ pub(crate) struct Sheet {
     pub(crate) seed: Seed,
     /// The network.
     pub(crate) chain: ChainId,
-    /// Where nodes can be reached.
-    pub(crate) addresses: Vec<String>,
+    /// Nodes by their keys, and where they can be reached.
+    pub(crate) nodes: Nodes,
 }
+
+/// Nodes by their keys, and where they can be reached.
+pub(crate) type Nodes = Vec<(NodeId, Vec<String>)>;
 
 /// Why text is no recovery sheet.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +62,8 @@ pub(crate) enum SheetError {
     /// The fingerprint is not one.
     #[error("the network's fingerprint on the recovery sheet is not right: a digit is wrong or missing")]
     Fingerprint,
-    /// Far too many addresses.
-    #[error("the recovery sheet has more than {ADDRESSES_MAX} addresses")]
+    /// No node, no key before an address, digits missing, or far too many.
+    #[error("the addresses on the recovery sheet are not right: each node is 64 digits and its addresses")]
     Addresses,
     /// It could not be read.
     #[error("the recovery sheet could not be read")]
@@ -103,8 +108,13 @@ impl Sheet {
             line(&format!("  {}", half.join(" ")));
         }
         line("\nAddresses:");
-        for address in &self.addresses {
-            line(&format!("  {address}"));
+        for (node, addresses) in &self.nodes {
+            for half in groups(&node.to_string()).chunks(4) {
+                line(&format!("  {}", half.join(" ")));
+            }
+            for address in addresses {
+                line(&format!("      {address}"));
+            }
         }
         text
     }
@@ -118,12 +128,8 @@ impl Sheet {
         let words = Zeroizing::new(part(text, "words")?);
         let seed = seed_of(&words)?;
         let chain = parse_fingerprint(&part(text, "network")?)?;
-        let addresses: Vec<String> =
-            part(text, "addresses").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
-        if addresses.len() > ADDRESSES_MAX {
-            return Err(SheetError::Addresses);
-        }
-        Ok(Self { handle, seed, chain, addresses })
+        let nodes = parse_nodes(&part(text, "addresses")?)?;
+        Ok(Self { handle, seed, chain, nodes })
     }
 
     /// Reads the sheet from where the options say, or asks for its parts.
@@ -140,10 +146,9 @@ impl Sheet {
     fn ask(asker: &Asker) -> Result<Self, SheetError> {
         let seed = ask_words(asker)?;
         let fingerprint = asker.line("The digits under \"Network\", in one line: ", INSTEAD)?;
-        let addresses = asker.line("The addresses, with spaces between them: ", INSTEAD)?;
         let chain = parse_fingerprint(&fingerprint)?;
-        let addresses = addresses.split_whitespace().map(str::to_owned).collect();
-        Ok(Self { handle: None, seed, chain, addresses })
+        let addresses = asker.line("What stands under \"Addresses\", in one line: ", INSTEAD)?;
+        Ok(Self { handle: None, seed, chain, nodes: parse_nodes(&addresses)? })
     }
 
     /// Writes the sheet into a new file that only its owner can read.
@@ -246,7 +251,10 @@ fn seed_of(text: &str) -> Result<Seed, SheetError> {
 
 /// The chain's id in groups, the last of which tells slips of the pen.
 pub(crate) fn fingerprint(chain: ChainId) -> Vec<String> {
-    let digits = format!("{chain}{}", check_digits(chain));
+    groups(&format!("{chain}{}", check_digits(chain)))
+}
+
+fn groups(digits: &str) -> Vec<String> {
     digits.as_bytes().chunks(GROUP).map(|group| String::from_utf8_lossy(group).into_owned()).collect()
 }
 
@@ -259,6 +267,30 @@ fn parse_fingerprint(text: &str) -> Result<ChainId, SheetError> {
     let (digits, check) = digits.split_at(FINGERPRINT_DIGITS);
     let chain: ChainId = digits.parse().map_err(|_| SheetError::Fingerprint)?;
     if check_digits(chain) == check { Ok(chain) } else { Err(SheetError::Fingerprint) }
+}
+
+/// Nodes: the digits of a key, in groups or in one, and the addresses behind it.
+fn parse_nodes(text: &str) -> Result<Nodes, SheetError> {
+    let mut nodes = Nodes::new();
+    let mut digits = String::new();
+    for word in text.split_whitespace() {
+        if word.chars().all(|letter| letter.is_ascii_hexdigit()) {
+            digits.push_str(word);
+            continue;
+        }
+        if !digits.is_empty() {
+            let key = digits.to_lowercase().parse().map_err(|_| SheetError::Addresses)?;
+            nodes.push((key, Vec::new()));
+            digits.clear();
+        }
+        let (_, addresses) = nodes.last_mut().ok_or(SheetError::Addresses)?;
+        addresses.push(word.to_lowercase());
+        if addresses.len() > ADDRESSES_MAX {
+            return Err(SheetError::Addresses);
+        }
+    }
+    let fits = digits.is_empty() && (1..=NODES_MAX).contains(&nodes.len());
+    if fits { Ok(nodes) } else { Err(SheetError::Addresses) }
 }
 
 fn check_digits(chain: ChainId) -> String {
@@ -276,14 +308,17 @@ mod tests {
             handle: Some("ann@home".to_owned()),
             seed: Seed::from_random([7; 32]),
             chain: ChainId::from_bytes([0xa5; 32]),
-            addresses: vec!["127.0.0.1:4001".to_owned(), "[::1]:4001".to_owned()],
+            nodes: vec![
+                (NodeId::from_bytes([1; 32]), vec!["127.0.0.1:4001".to_owned(), "[::1]:4001".to_owned()]),
+                (NodeId::from_bytes([0xbc; 32]), vec!["node.st-mary.example:4040".to_owned()]),
+            ],
         }
     }
 
     fn assert_same(read: &Sheet) {
         let written = sheet();
         assert_eq!(read.seed.to_words(), written.seed.to_words());
-        assert_eq!((read.chain, &read.addresses), (written.chain, &written.addresses));
+        assert_eq!((read.chain, &read.nodes), (written.chain, &written.nodes));
     }
 
     #[test]
@@ -296,17 +331,15 @@ mod tests {
     #[test]
     fn case_spaces_and_line_breaks_do_not_matter() {
         let text = sheet().to_text().to_uppercase().replace(' ', "  ").replace('\n', "\r\n\r\n ");
-        let read = Sheet::parse(&text).unwrap();
-        assert_eq!(read.seed.to_words(), sheet().seed.to_words());
-        assert_eq!(read.chain, sheet().chain);
+        assert_same(&Sheet::parse(&text).unwrap());
     }
 
     #[test]
     fn a_sheet_typed_in_four_lines_is_read() {
         let chain = fingerprint(sheet().chain).concat();
         let words = sheet().seed.to_words();
-        let typed =
-            format!("words: {}\nnetwork:{chain}\naddresses:127.0.0.1:4001 [::1]:4001", words.as_str());
+        let nodes: String = sheet().nodes.iter().map(|(key, at)| format!(" {key} {}", at.join(" "))).collect();
+        let typed = format!("words: {}\nnetwork:{chain}\naddresses:{nodes}", words.as_str());
         assert_same(&Sheet::parse(&typed).unwrap());
     }
 
@@ -320,6 +353,8 @@ mod tests {
         assert!(matches!(wrong(&text.replacen(&first, "xyzzy", 1)), SheetError::Words(_)));
         assert!(matches!(wrong(&text.replacen("a5a5", "a5a6", 1)), SheetError::Fingerprint));
         assert!(matches!(wrong(&text.replacen("a5a5", "a5", 1)), SheetError::Fingerprint));
+        assert!(matches!(wrong(&text.replacen("bcbc", "bc", 1)), SheetError::Addresses));
+        assert!(matches!(wrong(&text[..text.find("Addresses:").unwrap() + 10]), SheetError::Addresses));
     }
 
     #[test]

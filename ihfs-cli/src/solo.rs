@@ -22,7 +22,7 @@ use process::ProcessMark;
 const DATA: &str = "node";
 /// What the running node says of itself, in its data.
 const NODE_FILE: &str = "node.json";
-/// What the node writes to standard error, in its data.
+/// What the node says before it logs, in its data; anew at each start. Its log is `logs` beside it.
 const LOG: &str = "solo.log";
 /// Which process was started, in the folder of the identity.
 const MARK: &str = "solo.json";
@@ -67,6 +67,9 @@ pub(crate) enum SoloError {
         /// The end of its log.
         log: String,
     },
+    /// It does not run.
+    #[error("the node of this network does not run")]
+    Stopped,
     /// Not even killed.
     #[error("the node (process {pid}) did not end")]
     NotStopped {
@@ -89,8 +92,10 @@ pub(crate) enum SoloError {
 pub(crate) struct NodeFile {
     /// Its process.
     pub(crate) pid: i32,
+    /// Its key, in hexadecimal.
+    pub(crate) node: String,
     /// Where it can be reached.
-    pub(crate) addresses: Vec<String>,
+    pub(crate) announce: Vec<String>,
 }
 
 /// Whether the node runs.
@@ -156,7 +161,7 @@ impl Solo {
         }
         Ok(match self.node_file() {
             Ok(Some(node)) if node.pid == mark.pid => {
-                SoloStatus::Running { pid: node.pid, addresses: node.addresses }
+                SoloStatus::Running { pid: node.pid, addresses: node.announce }
             }
             // Half-written or of the process before: this one is not ready.
             _ => SoloStatus::Starting { pid: mark.pid },
@@ -188,12 +193,12 @@ impl Solo {
     ///
     /// # Errors
     /// [`SoloError`].
-    pub(crate) fn become_node(&self) -> Result<std::convert::Infallible, SoloError> {
+    pub(crate) fn become_node(&self, options: &[&str]) -> Result<std::convert::Infallible, SoloError> {
         if !self.exists() {
             return Err(SoloError::NoNetwork);
         }
         let program = binary::find()?;
-        let error = Command::new(program).arg("run").arg("--data").arg(self.data()).exec();
+        let error = Command::new(program).arg("run").arg("--data").arg(self.data()).args(options).exec();
         Err(SoloError::NotRun(error))
     }
 
@@ -209,7 +214,7 @@ impl Solo {
         // Becoming the node keeps the number and the start time.
         self.write_mark(std::process::id().cast_signed())?;
         drop(lock);
-        self.become_node()
+        self.become_node(&[])
     }
 
     /// Ends the node and waits until it is gone; whether it ran.
@@ -240,7 +245,7 @@ impl Solo {
             return Err(SoloError::NoNetwork);
         }
         binary::find()?;
-        let log = OpenOptions::new().create(true).append(true).open(self.data().join(LOG))?;
+        let log = OpenOptions::new().create(true).write(true).truncate(true).open(self.data().join(LOG))?;
         let child = Command::new(std::env::current_exe()?)
             .arg("solo-run")
             .arg("--home")
@@ -290,7 +295,7 @@ impl Solo {
         Ok(std::fs::rename(new, path)?)
     }
 
-    fn node_file(&self) -> Result<Option<NodeFile>, SoloError> {
+    pub(crate) fn node_file(&self) -> Result<Option<NodeFile>, SoloError> {
         match read_short(&self.data().join(NODE_FILE))? {
             Some(text) => Ok(Some(serde_json::from_str(&text)?)),
             None => Ok(None),
@@ -337,7 +342,7 @@ mod tests {
     }
 
     fn say_ready(solo: &Solo, pid: i32) {
-        let text = format!(r#"{{"pid":{pid},"addresses":["127.0.0.1:1"],"other":true}}"#);
+        let text = format!(r#"{{"pid":{pid},"node":"00","announce":["127.0.0.1:1"],"other":true}}"#);
         std::fs::write(solo.data().join(NODE_FILE), text).unwrap();
     }
 

@@ -35,7 +35,7 @@ pub(super) fn run(config: &Config, verb: SoloVerb) -> Result<(), Failure> {
 pub(super) fn become_node(config: &Config) -> Result<(), Failure> {
     // Fails only for a process that leads a group already, and then it has left.
     let _ = setsid();
-    match Solo::of(&config.home).become_node()? {}
+    match Solo::of(&config.home).become_node(&["--log-files"])? {}
 }
 
 fn report(status: SoloStatus) -> SoloReport {
