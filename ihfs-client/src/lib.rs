@@ -5,14 +5,18 @@
 
 pub mod audit;
 pub mod book;
+pub mod change;
 pub mod client;
 pub mod devices;
+mod copying;
 pub mod fetch;
 pub mod get;
+pub mod history;
 pub mod home;
 pub mod issue;
 pub mod join;
 pub mod link;
+pub mod list;
 pub mod location;
 pub mod openings;
 pub mod progress;
@@ -22,6 +26,7 @@ pub mod record;
 pub mod resolve;
 pub mod revoke;
 pub mod share;
+mod retry;
 pub mod submit;
 pub mod upload;
 pub mod view;
