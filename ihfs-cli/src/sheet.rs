@@ -338,7 +338,8 @@ mod tests {
     fn a_sheet_typed_in_four_lines_is_read() {
         let chain = fingerprint(sheet().chain).concat();
         let words = sheet().seed.to_words();
-        let nodes: String = sheet().nodes.iter().map(|(key, at)| format!(" {key} {}", at.join(" "))).collect();
+        let nodes: String =
+            sheet().nodes.iter().map(|(key, at)| format!(" {key} {}", at.join(" "))).collect();
         let typed = format!("words: {}\nnetwork:{chain}\naddresses:{nodes}", words.as_str());
         assert_same(&Sheet::parse(&typed).unwrap());
     }

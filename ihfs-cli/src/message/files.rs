@@ -16,7 +16,9 @@ pub(super) fn resolve(error: &ResolveError) -> Advice {
     match error {
         ResolveError::Record(error) => record(error),
         ResolveError::Opening(error) => opening(error),
-        ResolveError::NotFound { .. } => not_found("not-found", "`ihfs ls` shows what stands in the folder above it."),
+        ResolveError::NotFound { .. } => {
+            not_found("not-found", "`ihfs ls` shows what stands in the folder above it.")
+        }
         ResolveError::NotAFolder { .. } => not_found("not-a-folder", "`ihfs stat` shows what it is."),
         ResolveError::TooDeep { .. } => advice("too-deep", "Move it further up."),
     }
@@ -25,18 +27,20 @@ pub(super) fn resolve(error: &ResolveError) -> Advice {
 pub(super) fn opening(error: &OpeningError) -> Advice {
     match error {
         OpeningError::View(error) => network::view(error),
-        OpeningError::NotShared { .. } | OpeningError::NestedNotShared { .. } => {
-            denied("not-shared", "`ihfs received` shows what is shared with you. Ask the owner to share it again.")
-        }
+        OpeningError::NotShared { .. } | OpeningError::NestedNotShared { .. } => denied(
+            "not-shared",
+            "`ihfs received` shows what is shared with you. Ask the owner to share it again.",
+        ),
         OpeningError::Submit(error) => network::submit(error),
         OpeningError::NoGeneration { .. } => no_generation(),
         OpeningError::TooFewShares { last: Some(error), .. } => network::ask(error),
         OpeningError::TooFewShares { last: None, .. } => {
             advice("too-few-shares", "Custodians cannot be reached: try again later.")
         }
-        OpeningError::Share(_) | OpeningError::Grant(_) => {
-            advice("bad-grant", "A custodian or the owner gave something wrong. Ask the owner to share it again.")
-        }
+        OpeningError::Share(_) | OpeningError::Grant(_) => advice(
+            "bad-grant",
+            "A custodian or the owner gave something wrong. Ask the owner to share it again.",
+        ),
     }
 }
 
@@ -68,13 +72,17 @@ pub(super) fn fetch(error: &FetchError) -> Advice {
     match error {
         FetchError::Ask { reason, .. } => network::ask(reason),
         FetchError::Damaged(_) => damaged(),
-        FetchError::TimedOut { .. } => advice("timed-out", "Look at the network of this machine and run it again."),
+        FetchError::TimedOut { .. } => {
+            advice("timed-out", "Look at the network of this machine and run it again.")
+        }
     }
 }
 
 pub(super) fn put(error: &PutError) -> Advice {
     match error {
-        PutError::Local { .. } => advice("local-file", "Look whether the file is there and whether you may read it."),
+        PutError::Local { .. } => {
+            advice("local-file", "Look whether the file is there and whether you may read it.")
+        }
         PutError::Changing { .. } => advice("changing", "Wait until nothing writes to it, and run it again."),
         PutError::Name(_) => advice("bad-name", "Rename it."),
         PutError::Metadata(_) => advice("bad-metadata", "Take off what is named, and run it again."),
@@ -122,7 +130,10 @@ pub(super) fn edit(error: &EditError<FetchError>) -> Advice {
 }
 
 const fn no_generation() -> Advice {
-    denied("device-removed", "This device was removed, or has not caught up: run `ihfs recover` with your sheet.")
+    denied(
+        "device-removed",
+        "This device was removed, or has not caught up: run `ihfs recover` with your sheet.",
+    )
 }
 
 const fn damaged() -> Advice {
