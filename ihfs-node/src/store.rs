@@ -7,7 +7,7 @@
 //! caller signs its receipt. All calls block; an async server makes them from its blocking pool.
 
 mod collect;
-pub mod disk;
+mod disk;
 mod index;
 mod recover;
 pub mod segment;
@@ -29,6 +29,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use ihfs_core::ids::{ChunkId, RecordId, Time, Version};
 
+use collect::Collecting;
 use disk::{Disk, DiskFile, Folder};
 use index::{Binding, Index, Location, PinRequest, Snapshot, StoredChunk};
 use segment::{CHUNK_BYTES_MAX, ENTRY_HEADER_BYTES, Place, segment_name};
@@ -282,7 +283,7 @@ struct Handle {
     commands: Option<SyncSender<Command>>,
     writer: Option<JoinHandle<()>>,
     /// Held during a collection: one at a time.
-    collecting: Mutex<()>,
+    collecting: Mutex<Collecting>,
 }
 
 impl Drop for Handle {
@@ -343,8 +344,8 @@ impl Store {
         ids.iter().map(|id| Ok(shared.lookup(record, *id)?.is_some_and(|found| !found.damaged))).collect()
     }
 
-    /// Binds chunks, which another record of the same owner has, to a record; all or none. It is not
-    /// durable before [`sync`](Self::sync). The caller has verified that the owner's device asks for it.
+    /// Binds chunks, which another record of the same owner has, to a record; none if one of them is
+    /// missing there. It is not durable before [`sync`](Self::sync). The caller has verified that the owner's device asks for it.
     ///
     /// # Errors
     /// [`BindError`].

@@ -3,6 +3,8 @@
 //! In small steps between which uploads go on. A segment is removed only after its live entries are durable
 //! elsewhere and the index says so.
 
+use std::collections::BTreeSet;
+
 use ihfs_core::ids::{ChunkId, RecordId, Time};
 
 use super::index::{Binding, Change, Location, SegmentUse, Unbound};
@@ -61,6 +63,15 @@ pub struct Scrubbed {
     pub next: Option<ChunkId>,
 }
 
+/// What one collection leaves to the next.
+#[derive(Debug, Default)]
+pub(super) struct Collecting {
+    /// Where the limit ended compaction: what stands before was moved, receipts among it.
+    next: Option<Place>,
+    /// Segments that could not be emptied since the store was opened.
+    stays: BTreeSet<u64>,
+}
+
 /// A part of a segment to be compacted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CompactStep {
@@ -83,7 +94,9 @@ enum CompactEnd {
     Next(u64),
     /// The segment is gone.
     Removed,
-    /// The segment cannot go: it is being written, or live entries in it cannot be found.
+    /// The segment is the one being written.
+    Writing,
+    /// The segment cannot go: live entries in it cannot be found.
     Stays,
     /// There is no room for its live entries.
     Full(DiskFull),
@@ -97,7 +110,7 @@ impl Store {
     /// # Errors
     /// [`StoreFault`].
     pub fn collect(&self, now: Time, limit: usize) -> Result<Collected, StoreFault> {
-        let _one_at_a_time = lock(&self.handle.collecting);
+        let mut collecting = lock(&self.handle.collecting);
         if !self.handle.shared.index.pins_known()? {
             return Ok(Collected { waits_for_pins: true, ..Collected::default() });
         }
@@ -111,34 +124,37 @@ impl Store {
             ..Collected::default()
         };
         for (segment, usage) in self.handle.shared.index.read(|snapshot| snapshot.segments())? {
-            if !is_mostly_dead(&usage, now) {
+            if !is_mostly_dead(&usage, now) || collecting.stays.contains(&segment) {
                 continue;
             }
             if collected.moved >= limit || collected.disk_full.is_some() {
                 collected.more = true;
                 break;
             }
-            self.compact(segment, usage, now, limit, &mut collected)?;
+            self.compact(&mut collecting, segment, usage, now, limit, &mut collected)?;
         }
         Ok(collected)
     }
 
     fn compact(
         &self,
+        collecting: &mut Collecting,
         segment: u64,
         usage: SegmentUse,
         now: Time,
         limit: usize,
         collected: &mut Collected,
     ) -> Result<(), StoreFault> {
-        let mut from = 0;
+        let mut from = collecting.next.filter(|next| next.segment == segment).map_or(0, |next| next.offset);
+        collecting.next = None;
         loop {
             let moves_max = limit - collected.moved;
             let step = CompactStep { segment, from, now, moves_max };
             let compacted = self.ask(|reply| Command::Compact { step, reply })??;
             collected.moved += compacted.moved;
             match compacted.end {
-                CompactEnd::Next(_) if collected.moved >= limit => {
+                CompactEnd::Next(offset) if collected.moved >= limit => {
+                    collecting.next = Some(Place { segment, offset });
                     collected.more = true;
                     return Ok(());
                 }
@@ -148,7 +164,11 @@ impl Store {
                     collected.segment_bytes += usage.used;
                     return Ok(());
                 }
-                CompactEnd::Stays => return Ok(()),
+                CompactEnd::Writing => return Ok(()),
+                CompactEnd::Stays => {
+                    collecting.stays.insert(segment);
+                    return Ok(());
+                }
                 CompactEnd::Full(full) => {
                     collected.disk_full = Some(full);
                     return Ok(());
@@ -164,8 +184,8 @@ impl Store {
     /// [`StoreFault`]; bytes that cannot be read count as damaged.
     pub fn scrub(&self, from: Option<ChunkId>, limit: usize) -> Result<Scrubbed, StoreFault> {
         let rows = self.handle.shared.index.read(|snapshot| snapshot.chunks(from, limit))?;
-        let mut scrubbed = Scrubbed::default();
-        scrubbed.next = rows.last().map(|(id, _)| *id).filter(|_| rows.len() == limit);
+        let next = rows.last().map(|(id, _)| *id).filter(|_| rows.len() == limit);
+        let mut scrubbed = Scrubbed { next, ..Scrubbed::default() };
         let mut found = Vec::new();
         for (id, chunk) in rows {
             scrubbed.checked += 1;
@@ -208,13 +228,12 @@ impl Writer {
 
     /// Moves live entries out of a segment, and removes it at its end.
     pub(super) fn compact(&mut self, step: CompactStep) -> Result<Compacted, StoreFault> {
-        let stays = Compacted { moved: 0, end: CompactEnd::Stays };
         if self.is_current(step.segment) {
-            return Ok(stays);
+            return Ok(Compacted { moved: 0, end: CompactEnd::Writing });
         }
         let file = self.shared.file(step.segment)?;
         let SegmentHeader::Readable(key) = read_segment_header(file.as_ref(), step.segment)? else {
-            return Ok(stays);
+            return Ok(Compacted { moved: 0, end: CompactEnd::Stays });
         };
         let mut scan = SegmentScan::new(file, key, step.segment, step.from)?;
         let (mut moved, mut moved_bytes) = (0, 0);

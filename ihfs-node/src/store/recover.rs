@@ -3,6 +3,7 @@
 //! Runs before any reader or writer. Never drops bytes that the index names, and never trusts a body unread.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 
 use super::disk::{BLOCK_BYTES, Disk};
@@ -104,7 +105,8 @@ fn rebuild(
         Ok(index) => index,
         Err(OpenIndexError::Fault(fault)) => return Err(fault.into()),
         Err(OpenIndexError::Unusable | OpenIndexError::Unknown { .. }) => {
-            return Err(StoreFault::Stopped.into());
+            // A file that was just made is empty, unless the medium answers with something else.
+            return Err(StoreFault::from(io::Error::from(io::ErrorKind::InvalidData)).into());
         }
     };
     disk.sync_names().map_err(StoreFault::from)?;

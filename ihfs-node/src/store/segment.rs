@@ -286,7 +286,7 @@ fn length_fits(header: &EntryHeader) -> bool {
         EntryKind::Chunk => length <= CHUNK_BYTES_MAX,
         EntryKind::Moved => length <= CHUNK_BYTES_MAX && header.record.as_bytes() == &[0; 32],
         EntryKind::Binding => length == 0,
-        EntryKind::Keep => length % 32 == 0 && length > 0 && length <= KEEP_IDS_MAX * 32,
+        EntryKind::Keep => length.is_multiple_of(32) && length > 0 && length <= KEEP_IDS_MAX * 32,
     }
 }
 

@@ -244,7 +244,7 @@ impl Writer {
         now: Time,
     ) -> Result<(), BindError> {
         for id in ids {
-            if !self.shared.lookup(from, *id)?.is_some_and(|found| !found.damaged) {
+            if self.shared.lookup(from, *id)?.is_none_or(|found| found.damaged) {
                 return Err(BindError::Missing { from, id: *id });
             }
         }

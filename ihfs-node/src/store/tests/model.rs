@@ -10,13 +10,16 @@ use super::*;
 /// Chunks that the run draws from: few, so that they meet in several records.
 const CHUNKS: u32 = 40;
 
+/// What one anchor added and dropped.
+type Delta = (Vec<ChunkId>, Vec<ChunkId>);
+
 /// The same promises, kept by maps.
 #[derive(Debug, Default)]
 struct Model {
     /// Time of upload and end of the last receipt.
     bindings: BTreeMap<(RecordId, ChunkId), (u64, u64)>,
     /// Every delta of a record: added, dropped.
-    deltas: BTreeMap<RecordId, Vec<(Vec<ChunkId>, Vec<ChunkId>)>>,
+    deltas: BTreeMap<RecordId, Vec<Delta>>,
     now: u64,
 }
 

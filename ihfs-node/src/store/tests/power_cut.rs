@@ -152,12 +152,12 @@ fn check_after_cut(disk: &SimDisk, acknowledged: &Acknowledged, lose_index: bool
     open(disk).read(record(1), id).unwrap();
 }
 
-fn cut_everywhere(seed: u64, steps: usize) {
+fn cut_everywhere(seed: u64, run: impl Fn(&SimDisk, &mut Acknowledged) -> Option<()>) {
     for point in 1.. {
         let disk = SimDisk::new();
         disk.cut_after(point);
         let mut acknowledged = Acknowledged::default();
-        let _ = run(&disk, seed, steps, &mut acknowledged);
+        let _ = run(&disk, &mut acknowledged);
         let survivor = disk.after_power_cut(seed ^ point);
         let story = format!("seed {seed}, cut at write point {point}");
         check_after_cut(&survivor, &acknowledged, point % 5 == 0, &story);
@@ -170,12 +170,12 @@ fn cut_everywhere(seed: u64, steps: usize) {
 
 #[test]
 fn nothing_acknowledged_is_lost_wherever_the_power_is_cut() {
-    cut_everywhere(1, 60);
+    cut_everywhere(1, |disk, acknowledged| run(disk, 1, 60, acknowledged));
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_wherever_the_power_is_cut_with_another_seed() {
-    cut_everywhere(2, 60);
+    cut_everywhere(2, |disk, acknowledged| run(disk, 2, 60, acknowledged));
 }
 
 #[test]
@@ -195,4 +195,41 @@ fn a_cut_while_it_recovers_from_a_cut_loses_nothing() {
             return;
         }
     }
+}
+
+/// Fills segments of which a quarter stays needed, by two records each, and compacts them.
+fn run_compaction(disk: &SimDisk, acknowledged: &mut Acknowledged) -> Option<()> {
+    acknowledged.now = NOW.0;
+    let store = Store::open_on(Arc::new(disk.clone()), OPTIONS).ok()?;
+    for number in 0..40 {
+        let bytes = bytes_of(number, 5000);
+        acknowledged.tried.insert(ChunkId::of(&bytes), bytes.clone());
+        let id = store.append(record(1), bytes.clone(), NOW).ok()?;
+        if number % 4 != 0 {
+            continue;
+        }
+        let until = Time(NOW.0 + 100 * DAY);
+        store.append(record(2), bytes, NOW).ok()?;
+        for to in [record(1), record(2)] {
+            store.sync(to, &[id], until).ok()?;
+            acknowledged.kept.insert((to, id), until);
+        }
+    }
+    acknowledged.now += 30 * DAY;
+    let mut segments = 0;
+    for round in 0.. {
+        let collected = store.collect(Time(acknowledged.now), 7).ok()?;
+        assert!(round < 200, "collection never ends: {collected:?}");
+        segments += collected.segments;
+        if !collected.more {
+            break;
+        }
+    }
+    assert!(segments >= 3, "the run compacts, found {segments}");
+    Some(())
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_wherever_the_power_is_cut_during_compaction() {
+    cut_everywhere(4, run_compaction);
 }
