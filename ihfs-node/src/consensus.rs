@@ -10,12 +10,14 @@
 //! here. Its metrics are compiled out. Tasks inside it are coroutines resumed on the caller's stack.
 
 mod catch_up;
+mod config;
 mod context;
 pub mod driver;
 mod effects;
 mod host;
 mod log_file;
 mod message;
+mod refusals;
 mod signatures;
 #[cfg(test)]
 mod simulation;
@@ -28,8 +30,10 @@ use ihfs_core::ids::{BlockId, Height, NodeId, Time};
 use ihfs_core::ledger::block::Block;
 use ihfs_core::ledger::certificate::{Certificate, ValidatorSet};
 
-pub use host::{BadBlock, Config, Counters, Halt, Host, StartError};
+pub use config::Config;
+pub use host::{Counters, Host};
 pub use message::{MESSAGE_BYTES_MAX, MessageError, ROUND_MAX};
+pub use refusals::{BadBlock, Halt, StartError};
 pub use signatures::SignedOtherwise;
 pub use wal::Waited;
 

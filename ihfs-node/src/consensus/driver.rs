@@ -37,7 +37,8 @@ pub trait Links: Send + 'static {
 
 /// The ledger that decided blocks go to.
 pub trait Committer: Application + Send + 'static {
-    /// Why a commit failed. The task ends with it: the log still holds the height.
+    /// Why a commit failed. The task ends with it; after a restart the height is decided from the log,
+    /// from peers, or anew, and never differently from what others saw.
     type Error: std::error::Error + Send + Sync + 'static;
 
     /// Stores block, certificate and the state after the block in one transaction, durable when this
@@ -152,6 +153,8 @@ struct Machine<A: Committer, L: Links> {
 
 /// The task of a running host.
 pub type Task<E> = JoinHandle<Result<(), DriverError<E>>>;
+/// A running host, or why it does not run.
+pub type Started<E> = Result<(Handle, Task<E>), DriverError<E>>;
 
 /// Starts consensus on the current tokio runtime, with its log at `log`.
 ///
@@ -164,7 +167,7 @@ pub fn spawn<A: Committer, L: Links>(
     links: L,
     log: &Path,
     clock: fn() -> Time,
-) -> Result<(Handle, Task<A::Error>), DriverError<A::Error>> {
+) -> Started<A::Error> {
     let (log, entries) = LogFile::open(log)?;
     let newest = application.newest().height;
     let host = Host::new(config, key, application, &entries)?;

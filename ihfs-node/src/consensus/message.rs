@@ -354,9 +354,34 @@ mod tests {
         }
     }
 
+    fn digest(bytes: &[u8]) -> String {
+        ihfs_core::ids::Digest::of(bytes).to_string()
+    }
+
     #[test]
     fn the_encoding_of_a_vote_is_pinned() {
-        let digest = ihfs_core::ids::Digest::of(&vote(7).encode());
-        assert_eq!(digest.to_string(), "2e65719c414c43b61111a5dd41527220c53a63d1cfc2d88f3b56c8695e559b06");
+        let pinned = "2e65719c414c43b61111a5dd41527220c53a63d1cfc2d88f3b56c8695e559b06";
+        assert_eq!(digest(&vote(7).encode()), pinned);
+    }
+
+    #[test]
+    fn the_bytes_that_a_proposal_signs_are_pinned() {
+        let proposal = Proposal {
+            height: Tall(Height(3)),
+            round: Round::new(2),
+            value: Value(BlockId::from_bytes([4; 32])),
+            polka: Round::new(1),
+            proposer: Address(NodeId::from_bytes([5; 32])),
+        };
+        let pinned = "0cb2f4659747be83e2a051f5cca98f7a10011d6849bea91167628b7cdcd6e9cf";
+        assert_eq!(digest(&proposal_bytes(ChainId::from_bytes([1; 32]), &proposal)), pinned);
+    }
+
+    #[test]
+    fn every_kind_of_message_starts_with_its_own_letter() {
+        let newest = Message::Newest(Height(9)).encode();
+        assert_eq!(newest, [0xa1, 0x61, b'h', 9]);
+        assert_eq!(Message::Wanted(Height(9)).encode(), [0xa1, 0x61, b'q', 9]);
+        assert_eq!(Message::Decided(vec![]).encode(), [0xa1, 0x61, b'd', 0x80]);
     }
 }

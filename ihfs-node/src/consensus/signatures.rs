@@ -27,6 +27,7 @@ pub(crate) struct Signatures {
     good: BTreeSet<Digest>,
 }
 
+#[expect(clippy::result_large_err, reason = "the engine's error type, given back to the engine")]
 impl Signatures {
     pub(crate) const fn new(chain: ChainId) -> Self {
         Self { chain, good: BTreeSet::new() }

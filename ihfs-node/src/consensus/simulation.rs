@@ -70,6 +70,7 @@ enum Happening {
 /// A node: what survives a crash, and what does not.
 struct Machine {
     seed: u8,
+    id: NodeId,
     skew: i64,
     blocks: Vec<(Block, Certificate)>,
     wal: Vec<(Height, Bytes)>,
@@ -115,12 +116,13 @@ impl Network {
     fn new(seed: u64, powers: &[u64], followers: usize) -> Self {
         let mut seeds: Vec<u8> = (1..=u8::try_from(powers.len() + followers).unwrap()).collect();
         let node = |seed: u8| NodeId::from_bytes(key(seed).public());
-        seeds.sort_by_key(|seed| node(*seed));
+        seeds.sort_by_cached_key(|seed| node(*seed));
         let validator = |(place, power): (usize, &u64)| Validator { node: node(seeds[place]), power: *power };
         let set = ValidatorSet::new(powers.iter().enumerate().map(validator).collect()).unwrap();
         let mut dice = Dice(seed);
         let machine = |seed: &u8| Machine {
             seed: *seed,
+            id: node(*seed),
             skew: i64::try_from(dice.below(4_000)).unwrap() - 2_000,
             blocks: Vec::new(),
             wal: Vec::new(),
@@ -178,10 +180,6 @@ impl Network {
 
     fn honest(&self) -> Vec<usize> {
         (0..self.machines.len()).filter(|node| !self.is_liar(*node)).collect()
-    }
-
-    fn node_id(&self, node: usize) -> NodeId {
-        NodeId::from_bytes(key(self.machines[node].seed).public())
     }
 
     fn plan(&mut self, after: u64, happening: Happening) {
@@ -253,7 +251,7 @@ impl Network {
             self.liar = Some((node, liar));
             return;
         }
-        let from = self.node_id(from);
+        let from = self.machines[from].id;
         self.give(to, Event::Message { from, bytes });
     }
 
@@ -279,7 +277,7 @@ impl Network {
             match action {
                 Action::Broadcast(bytes) => self.broadcast(node, &bytes),
                 Action::Send { to, bytes } => {
-                    let to = (0..self.machines.len()).find(|other| self.node_id(*other) == to).unwrap();
+                    let to = self.machines.iter().position(|machine| machine.id == to).unwrap();
                     self.post(node, to, bytes);
                 }
                 Action::SetTimer { id, after } => {

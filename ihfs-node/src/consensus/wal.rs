@@ -155,3 +155,33 @@ pub(crate) const fn timeout(waited: Waited, round: u32) -> Timeout {
         Waited::Repeat => Timeout::rebroadcast(round),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_survives_its_encoding_and_is_pinned() {
+        let verdict = Verdict {
+            round: 2,
+            polka: Some(1),
+            proposer: NodeId::from_bytes([5; 32]),
+            block: BlockId::from_bytes([4; 32]),
+            valid: true,
+        };
+        let record = WalRecord { height: Height(3), what: Remembered::Verdict(verdict) };
+        let bytes = record.encode();
+        assert_eq!(WalRecord::decode(&bytes), Ok(record));
+        assert_eq!(
+            ihfs_core::ids::Digest::of(&bytes).to_string(),
+            "1ee5317e343f0bee772af139bb76aab1364b5b124a59593b11058a410f8c8f18"
+        );
+    }
+
+    #[test]
+    fn a_timeout_comes_back_as_the_input_that_it_was() {
+        let input = Input::TimeoutElapsed(Timeout::prevote(Round::new(4)));
+        let record = WalRecord::of_input(Height(3), &input).unwrap();
+        assert_eq!(record.what.into_input(Height(3)), Some(input));
+    }
+}

@@ -13,6 +13,7 @@ use crate::consensus::message::{DecidedBlock, Message, ProposalMessage, VoteMess
 
 pub(super) struct Liar {
     key: SigningKey,
+    me: NodeId,
     seen: Vec<BlockId>,
 }
 
@@ -20,8 +21,9 @@ pub(super) struct Liar {
 const SEEN_MAX: usize = 8;
 
 impl Liar {
-    pub(super) const fn new(key: SigningKey) -> Self {
-        Self { key, seen: Vec::new() }
+    pub(super) fn new(key: SigningKey) -> Self {
+        let me = NodeId::from_bytes(key.public());
+        Self { key, me, seen: Vec::new() }
     }
 
     /// Lies provoked by a message, each with the machine that it is told to.
@@ -60,10 +62,6 @@ impl Liar {
         if dice.percent(30) { lies } else { Vec::new() }
     }
 
-    fn me(&self) -> NodeId {
-        NodeId::from_bytes(self.key.public())
-    }
-
     fn vote(&self, dice: &mut Dice, height: Height, round: u32) -> Vec<u8> {
         let kind = if dice.percent(50) { VoteKind::Prevote } else { VoteKind::Precommit };
         let block = match self.seen.is_empty() || dice.percent(30) {
@@ -71,7 +69,7 @@ impl Liar {
             false => Some(self.seen[dice.index(self.seen.len())]),
         };
         let signature = self.key.sign(Purpose::Vote, &vote_bytes(CHAIN, kind, height, round, block));
-        Message::Vote(VoteMessage { kind, height, round, block, validator: self.me(), signature }).encode()
+        Message::Vote(VoteMessage { kind, height, round, block, validator: self.me, signature }).encode()
     }
 
     /// A block of its own making; valid, of bad state, or from the future. Each listener gets another.
@@ -89,14 +87,14 @@ impl Liar {
             round: round.into(),
             value: Value(block.header.id()),
             polka: arc_malachitebft_core_types::Round::Nil,
-            proposer: Address(self.me()),
+            proposer: Address(self.me),
         };
         let message = ProposalMessage {
             height: block.header.height,
             round,
             block: block.header.id(),
             polka: None,
-            proposer: self.me(),
+            proposer: self.me,
             signature: self.key.sign(Purpose::Proposal, &proposal_bytes(CHAIN, &proposal)),
         };
         Message::Proposal(message, Some(Box::new(block))).encode()
@@ -121,8 +119,7 @@ impl Liar {
     }
 
     fn others(&self, machines: &[Machine]) -> Vec<usize> {
-        let is_other = |machine: &Machine| super::key(machine.seed).public() != self.key.public();
-        (0..machines.len()).filter(|place| is_other(&machines[*place])).collect()
+        (0..machines.len()).filter(|place| machines[*place].id != self.me).collect()
     }
 }
 

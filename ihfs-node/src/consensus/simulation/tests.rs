@@ -1,6 +1,8 @@
 //! What must hold of every network, over hundreds of seeds.
 
-use super::{CALM, Network, STORM};
+use std::sync::Mutex;
+
+use super::{CALM, Happening, Network, STORM, Weather};
 
 /// Longest that a healed network may take, in simulated milliseconds: many of the longest rounds.
 const HEALED_WITHIN: u64 = 600_000;
@@ -11,9 +13,11 @@ fn equal(count: usize) -> Vec<u64> {
     vec![1; count]
 }
 
-/// Runs a test for each seed; a failure names its seed.
+/// Runs a test for each seed; a failure names its seed. `SEEDS_TIMES=20` in the environment runs twenty
+/// times as many.
 fn for_seeds(count: u64, test: impl Fn(u64) + std::panic::RefUnwindSafe) {
-    for seed in 0..count {
+    let times = std::env::var("SEEDS_TIMES").map_or(1, |times| times.parse().expect("a number"));
+    for seed in 0..count * times {
         if let Err(failure) = std::panic::catch_unwind(|| test(seed)) {
             eprintln!("failed at seed {seed}");
             std::panic::resume_unwind(failure);
@@ -112,7 +116,7 @@ fn a_calm_network_decides_in_the_first_round_and_then_makes_no_block() {
 
 #[test]
 fn four_validators_agree_through_storms_splits_and_crashes() {
-    for_seeds(150, |seed| {
+    for_seeds(120, |seed| {
         let mut network = Network::new(seed, &equal(4), 0);
         network.start_all();
         trouble(&mut network, 8);
@@ -126,7 +130,7 @@ fn four_validators_agree_through_storms_splits_and_crashes() {
 
 #[test]
 fn seven_validators_of_unequal_power_agree_through_storms_splits_and_crashes() {
-    for_seeds(40, |seed| {
+    for_seeds(30, |seed| {
         let mut network = Network::new(seed, &[3, 1, 2, 2, 1, 3, 1], 0);
         network.start_all();
         trouble(&mut network, 8);
@@ -137,18 +141,53 @@ fn seven_validators_of_unequal_power_agree_through_storms_splits_and_crashes() {
 
 #[test]
 fn a_lying_validator_of_four_neither_splits_nor_stops_the_others() {
-    for_seeds(100, |seed| {
+    let caught = Mutex::new([0; 5]);
+    for_seeds(60, |seed| {
         let mut network = Network::new(seed, &equal(4), 0);
         network.make_liar(usize::try_from(seed % 4).unwrap());
         network.start_all();
         trouble(&mut network, 6);
         heal(&mut network, 6);
+        for node in network.honest() {
+            let now = network.machines[node].host.as_ref().unwrap().counters();
+            let kinds =
+                [now.garbage, now.unasked, now.invalid_blocks, now.unproved_blocks, now.equivocations];
+            let mut caught = caught.lock().unwrap();
+            caught.iter_mut().zip(kinds).for_each(|(sum, more)| *sum += more);
+        }
     });
+    let caught = caught.into_inner().unwrap();
+    assert!(caught.iter().all(|kind| *kind > 0), "every kind of lie was told and caught: {caught:?}");
+}
+
+#[test]
+fn a_transaction_that_only_one_validator_knows_is_decided() {
+    for node in 0..4 {
+        let mut network = Network::new(11, &equal(4), 0);
+        network.start_all();
+        network.plan(0, Happening::Submit { node, transaction: 1 });
+        network.run_until(20_000, "decided", |network| network.has_all(1));
+    }
+}
+
+#[test]
+fn a_decision_takes_three_delays_and_two_log_writes_of_each_validator() {
+    let mut network = Network::new(12, &equal(4), 0);
+    network.weather = Weather { delay_max: 1, ..CALM };
+    network.start_all();
+    network.run_for(100);
+    let before = network.fsyncs;
+    for node in 0..4 {
+        network.plan(0, Happening::Submit { node, transaction: 1 });
+    }
+    network.run_for(3);
+    assert!(network.has_all(1));
+    assert!(network.fsyncs - before <= 9, "{}", network.fsyncs - before);
 }
 
 #[test]
 fn a_liar_with_two_sevenths_of_the_power_neither_splits_nor_stops_the_others() {
-    for_seeds(30, |seed| {
+    for_seeds(15, |seed| {
         let mut network = Network::new(seed, &[2, 1, 1, 1, 1, 1], 0);
         network.make_liar(0);
         network.start_all();
