@@ -494,7 +494,7 @@ fn copy_name(name: &Name, label: &CopyLabel, number: u64) -> Name {
     let mark = format!(" (conflict {device} {}{number})", utc(label.time));
     let room = NAME_BYTES_MAX - mark.len() - extension.len();
     let stem = match std::str::from_utf8(stem) {
-        Ok(text) => text[..text.floor_char_boundary(room)].as_bytes(),
+        Ok(text) => &stem[..text.floor_char_boundary(room)],
         Err(_) => &stem[..stem.len().min(room)],
     };
     Name::new([stem, mark.as_bytes(), extension].concat()).expect("cut to length, without slash and NUL")
@@ -734,7 +734,7 @@ mod tests {
         for (ours, theirs) in [(&edited, &deleted), (&deleted, &edited)] {
             let (merged, conflicts) = merged(&base, ours, theirs, &memory);
             assert_eq!(paths(&merged, &memory), paths(&edited, &memory));
-            assert_eq!(conflicts.is_empty(), false);
+            assert!(!conflicts.is_empty());
         }
     }
 
@@ -847,6 +847,12 @@ mod tests {
             assert!(copy.len() <= 255 && copy.len() > 253);
             assert!(copy.ends_with(format!("{mark})").as_bytes()));
         }
+    }
+
+    #[test]
+    fn the_id_of_a_copy_is_pinned() {
+        let entry = Entry { name: Name::new(*b"a").unwrap(), item: folder_item(1) };
+        assert_eq!(derived_id(&Located { parent: FileId(2), entry }, b"salt"), FileId(14331601602470585525));
     }
 
     #[test]

@@ -2,21 +2,21 @@
 //!
 //! Only changed folders are held. Everything else stays what it was, by ref, whatever its epoch.
 
-use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use super::entry::{Content, Entry, Item, Metadata, NestedRecord};
 use super::file::FileContent;
-use super::folder::Folder;
 use super::name::{DEPTH_MAX, Name};
 use super::reader::{Listing, TreeReader, found};
 use super::root::{NestedVersion, NestedVersions, Root};
-use super::sorted::Cursor;
 use super::{ChunkSource, Found, TreeError};
 use crate::ids::{RecordId, Version};
 use crate::sealed::PackWriter;
+
+mod overlay;
+
+pub(crate) use overlay::Placed;
+use overlay::{FolderEdit, Walk};
 
 /// Why a change was not made. The tree is then as before.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,21 +112,6 @@ pub struct TreeEdit<S> {
     nested: BTreeMap<RecordId, Option<Version>>,
 }
 
-/// An entry and, for a folder that was opened, its changes. The name of the top stands nowhere.
-#[derive(Clone, Debug)]
-pub(crate) struct Placed {
-    pub(crate) entry: Entry,
-    below: Option<Box<FolderEdit>>,
-}
-
-/// Changes to one folder.
-#[derive(Clone, Debug)]
-pub(crate) struct FolderEdit {
-    base: Folder,
-    /// By name; `None` removes.
-    changes: BTreeMap<Name, Option<Placed>>,
-}
-
 type Outcome<T, S> = Result<T, EditError<<S as ChunkSource>::Error>>;
 
 impl<S: ChunkSource> TreeEdit<S> {
@@ -194,7 +179,7 @@ impl<S: ChunkSource> TreeEdit<S> {
                 };
                 Ok(Listing::Entries(entries))
             }
-            other => Ok(Listing::NotAFolder(other)),
+            other => Ok(Listing::NotAFolder(Box::new(other))),
         }
     }
 
@@ -466,7 +451,7 @@ impl<S: ChunkSource> TreeEdit<S> {
             Found::Item(Item { content: Content::Folder(base), .. }) => {
                 let mut folders = vec![Walk::new(&base, self.opened(path))];
                 while let Some(walk) = folders.last_mut() {
-                    let Some((item, below)) = walk.next(self.source())? else {
+                    let Some((Entry { item, .. }, below)) = walk.next_entry(self.source())? else {
                         folders.pop();
                         continue;
                     };
@@ -489,170 +474,6 @@ impl<S: ChunkSource> TreeEdit<S> {
             Ok(version.map(|version| NestedVersion { record, version }))
         });
         versions.filter_map(Result::transpose).collect()
-    }
-}
-
-impl Placed {
-    pub(crate) const fn new(entry: Entry) -> Self {
-        Self { entry, below: None }
-    }
-
-    fn new_at<E>(path: &[Name], item: Item) -> Result<Self, EditError<E>> {
-        let name = path.last().ok_or(EditError::Top)?.clone();
-        Ok(Self::new(Entry { name, item }))
-    }
-
-    /// The same without the changes below it.
-    fn clone_shallow(&self) -> Self {
-        Self::new(self.entry.clone())
-    }
-
-    /// The changes of this folder, which stands behind `depth` names.
-    fn open<E>(&mut self, depth: usize) -> Result<&mut FolderEdit, EditError<E>> {
-        match &self.entry.item.content {
-            Content::Folder(base) => Ok(self.below.get_or_insert_with(|| Box::new(FolderEdit::new(base)))),
-            Content::Nested(NestedRecord { record, .. }) => {
-                Err(EditError::Crossing { record: *record, depth })
-            }
-            Content::File(_) | Content::Symlink(_) => Err(EditError::NotAFolder { depth }),
-        }
-    }
-
-    /// Levels of opened folders below it.
-    fn depth(&self) -> usize {
-        let below = self.below.iter().flat_map(|folder| folder.changes.values().flatten());
-        below.map(|placed| 1 + placed.depth()).max().unwrap_or(0)
-    }
-
-    fn write<S: ChunkSource>(
-        &self,
-        source: &S,
-        writer: &mut PackWriter<'_>,
-    ) -> Result<Cow<'_, Entry>, TreeError<S::Error>> {
-        let Some(folder) = self.below.as_deref().filter(|folder| !folder.changes.is_empty()) else {
-            return Ok(Cow::Borrowed(&self.entry));
-        };
-        let mut entry = self.entry.clone();
-        entry.item.content = Content::Folder(folder.write(source, writer)?);
-        Ok(Cow::Owned(entry))
-    }
-}
-
-impl FolderEdit {
-    fn new(base: &Folder) -> Self {
-        Self { base: base.clone(), changes: BTreeMap::new() }
-    }
-
-    fn child<S: ChunkSource>(
-        &mut self,
-        source: &S,
-        name: &Name,
-    ) -> Result<Option<&mut Placed>, TreeError<S::Error>> {
-        if !self.changes.contains_key(name) {
-            let Some(entry) = self.base.get(source, name)? else { return Ok(None) };
-            self.changes.insert(name.clone(), Some(Placed::new(entry)));
-        }
-        Ok(self.changes.get_mut(name).and_then(Option::as_mut))
-    }
-
-    fn list<S: ChunkSource>(
-        &self,
-        source: &S,
-        after: Option<&Name>,
-        limit: usize,
-    ) -> Result<Vec<Entry>, TreeError<S::Error>> {
-        let mut walk = Walk::new(&self.base, Some(self));
-        if let Some(after) = after {
-            walk.skip_to(source, after)?;
-        }
-        let mut entries = Vec::new();
-        while entries.len() < limit {
-            let Some((entry, _)) = walk.next_entry(source)? else { break };
-            entries.push(entry);
-        }
-        Ok(entries)
-    }
-
-    fn write<S: ChunkSource>(
-        &self,
-        source: &S,
-        writer: &mut PackWriter<'_>,
-    ) -> Result<Folder, TreeError<S::Error>> {
-        let mut items = Vec::with_capacity(self.changes.len());
-        for (name, change) in &self.changes {
-            let entry = change.as_ref().map(|placed| placed.write(source, writer)).transpose()?;
-            items.push((name, entry));
-        }
-        let changes: Vec<_> = items.iter().map(|(name, entry)| (*name, entry.as_deref())).collect();
-        self.base.update(source, &changes, writer)
-    }
-}
-
-/// Walks the entries of a folder after its changes.
-struct Walk<'a> {
-    base: Peekable,
-    changes: std::iter::Peekable<std::collections::btree_map::Range<'a, Name, Option<Placed>>>,
-    edit: Option<&'a FolderEdit>,
-}
-
-/// A cursor and the entry that it gave last, if that was not used yet.
-struct Peekable {
-    cursor: Cursor<Entry>,
-    next: Option<Entry>,
-}
-
-impl Peekable {
-    fn peek<S: ChunkSource>(&mut self, source: &S) -> Result<Option<&Name>, TreeError<S::Error>> {
-        if self.next.is_none() {
-            self.next = self.cursor.next_item(source)?;
-        }
-        Ok(self.next.as_ref().map(|entry| &entry.name))
-    }
-}
-
-static NO_CHANGES: BTreeMap<Name, Option<Placed>> = BTreeMap::new();
-
-impl<'a> Walk<'a> {
-    fn new(base: &Folder, edit: Option<&'a FolderEdit>) -> Self {
-        let changes = edit.map_or(&NO_CHANGES, |edit| &edit.changes);
-        let base = Peekable { cursor: Cursor::new(base), next: None };
-        Self { base, changes: changes.range::<Name, _>(..).peekable(), edit }
-    }
-
-    fn skip_to<S: ChunkSource>(&mut self, source: &S, after: &Name) -> Result<(), TreeError<S::Error>> {
-        self.base.cursor.skip_to(source, after)?;
-        if let Some(edit) = self.edit {
-            let behind = (Bound::Excluded(after), Bound::Unbounded);
-            self.changes = edit.changes.range::<Name, _>(behind).peekable();
-        }
-        Ok(())
-    }
-
-    fn next_entry<S: ChunkSource>(
-        &mut self,
-        source: &S,
-    ) -> Result<Option<(Entry, Option<&'a FolderEdit>)>, TreeError<S::Error>> {
-        loop {
-            let base = self.base.peek(source)?;
-            let Some((name, _)) = self.changes.peek() else {
-                return Ok(self.base.next.take().map(|entry| (entry, None)));
-            };
-            match base.map_or(Ordering::Greater, |base| base.cmp(name)) {
-                Ordering::Less => return Ok(self.base.next.take().map(|entry| (entry, None))),
-                Ordering::Equal => self.base.next = None,
-                Ordering::Greater => {}
-            }
-            if let Some((_, Some(placed))) = self.changes.next() {
-                return Ok(Some((placed.entry.clone(), placed.below.as_deref())));
-            }
-        }
-    }
-
-    fn next<S: ChunkSource>(
-        &mut self,
-        source: &S,
-    ) -> Result<Option<(Item, Option<&'a FolderEdit>)>, TreeError<S::Error>> {
-        Ok(self.next_entry(source)?.map(|(entry, below)| (entry.item, below)))
     }
 }
 
@@ -685,6 +506,7 @@ mod tests {
 
     use super::*;
     use crate::ids::FileId;
+    use crate::tree::folder::Folder;
     use crate::tree::testing::{Memory, file, names, root, sealer};
 
     type Model = BTreeMap<Vec<Name>, Option<u64>>;
@@ -854,5 +676,190 @@ mod tests {
         second.set_metadata(&names("/a/b"), metadata).unwrap();
         assert_eq!(second.write(&mut writer).unwrap().top, written.top);
         assert!(writer.take_closed().is_empty());
+    }
+
+    use crate::crypto::derive::Role;
+    use crate::ids::Epoch;
+    use crate::sealed::Place;
+    use crate::tree::entry::NestedKind;
+    use crate::tree::testing::{item, sealer_of_epoch};
+
+    fn committed(edit: &TreeEdit<&Memory>, memory: &Memory) -> Root {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let written = edit.write(&mut writer).unwrap();
+        memory.take(&mut writer);
+        Root { top: written.top, nested: written.nested, ..edit.base().clone() }
+    }
+
+    fn nested(byte: u8) -> NestedRecord {
+        NestedRecord { record: RecordId::from_bytes([byte; 32]), kind: NestedKind::Folder }
+    }
+
+    /// `/a/b/f`, `/a/n` (nested record 7, version 3), `/g`.
+    fn with_nested(memory: &Memory) -> Root {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let mut edit = TreeEdit::new(root(folder_item(0)), memory);
+        edit.create(&names("/a"), folder_item(1)).unwrap();
+        edit.create(&names("/a/b"), folder_item(2)).unwrap();
+        edit.create(&names("/a/b/f"), file(3, 30, &mut writer)).unwrap();
+        edit.create(&names("/g"), file(4, 40, &mut writer)).unwrap();
+        edit.attach(&names("/a/n"), item(5, Content::Nested(nested(7))), Version(3)).unwrap();
+        memory.take(&mut writer);
+        committed(&edit, memory)
+    }
+
+    #[test]
+    fn a_path_into_a_nested_record_crosses_with_the_rest() {
+        let memory = Memory::default();
+        let root = with_nested(&memory);
+        let reader = TreeReader::new(root.clone(), &memory);
+        let edit = TreeEdit::new(root, &memory);
+        for found in [reader.lookup(&names("/a/n/x/y")).unwrap(), edit.lookup(&names("/a/n/x/y")).unwrap()] {
+            let Found::Crossing { item, rest } = found else { panic!() };
+            assert_eq!(item.content, Content::Nested(nested(7)));
+            assert_eq!(rest, names("/x/y"));
+        }
+        let mut edit = edit;
+        let crossing = EditError::Crossing { record: nested(7).record, depth: 2 };
+        assert_eq!(edit.create(&names("/a/n/x"), folder_item(9)), Err(crossing));
+        let over = edit.rename(&names("/g"), &names("/a/n"), Overwrite::Replace);
+        assert_eq!(over, Err(EditError::Crossing { record: nested(7).record, depth: 2 }));
+    }
+
+    #[test]
+    fn a_nested_record_is_listed_in_the_root_until_it_or_a_folder_above_goes() {
+        let memory = Memory::default();
+        let root = with_nested(&memory);
+        assert_eq!(root.nested.get(&&memory, &nested(7).record).unwrap().unwrap().version, Version(3));
+        for gone in ["/a/n", "/a"] {
+            let mut edit = TreeEdit::new(root.clone(), &memory);
+            edit.rename(&names("/a/n"), &names("/n"), Overwrite::Refuse).unwrap();
+            edit.rename(&names("/n"), &names("/a/n"), Overwrite::Refuse).unwrap();
+            edit.remove_tree(&names(gone)).unwrap();
+            assert_eq!(committed(&edit, &memory).nested.count(), 0, "{gone}");
+        }
+        let mut edit = TreeEdit::new(root, &memory);
+        let again = edit.attach(&names("/n"), item(6, Content::Nested(nested(7))), Version(4));
+        assert_eq!(again, Err(EditError::AlreadyNested { record: nested(7).record }));
+        edit.set_nested_version(nested(7).record, Version(5)).unwrap();
+        let root = committed(&edit, &memory);
+        assert_eq!(root.nested.get(&&memory, &nested(7).record).unwrap().unwrap().version, Version(5));
+    }
+
+    #[test]
+    fn what_is_split_out_keeps_its_pages_and_takes_its_nested_records_along() {
+        let memory = Memory::default();
+        let root = with_nested(&memory);
+        let mut edit = TreeEdit::new(root.clone(), &memory);
+        let Found::Item(before) = edit.lookup(&names("/a")).unwrap() else { panic!() };
+        let split = edit.split_out(&names("/a"), nested(8), Version(0)).unwrap();
+        assert_eq!(split.item, before);
+        let below = NestedVersion { record: nested(7).record, version: Version(3) };
+        assert_eq!(split.nested, [below]);
+        let root = committed(&edit, &memory);
+        let listed = root.nested.list(&&memory, None, 10).unwrap();
+        assert_eq!(listed, [NestedVersion { record: nested(8).record, version: Version(0) }]);
+    }
+
+    #[test]
+    fn a_folder_with_unwritten_changes_is_not_split_out() {
+        let memory = Memory::default();
+        let mut edit = TreeEdit::new(with_nested(&memory), &memory);
+        edit.create(&names("/a/new"), folder_item(9)).unwrap();
+        assert_eq!(edit.split_out(&names("/a"), nested(8), Version(0)), Err(EditError::Unwritten));
+    }
+
+    #[test]
+    fn what_is_unchanged_keeps_its_refs_in_a_later_epoch() {
+        let memory = Memory::default();
+        let root = with_nested(&memory);
+        let later = sealer_of_epoch(1);
+        let mut writer = PackWriter::new(&later);
+        let mut edit = TreeEdit::new(root, &memory);
+        edit.create(&names("/new"), file(9, 90, &mut writer)).unwrap();
+        let written = edit.write(&mut writer).unwrap();
+        memory.take(&mut writer);
+        let mut epochs = Vec::new();
+        let mut top = written.top.clone();
+        top.for_each_ref(&mut |piece| epochs.push(piece.source.epoch));
+        let Content::Folder(folder) = &written.top.content else { panic!() };
+        for mut entry in folder.list(&&memory, None, 10).unwrap() {
+            entry.item.for_each_ref(&mut |piece| epochs.push(piece.source.epoch));
+        }
+        assert_eq!(epochs, [Epoch(1), Epoch(0), Epoch(0), Epoch(1)]);
+    }
+
+    #[test]
+    fn the_pages_of_a_commit_stand_in_one_pack_and_their_refs_are_resolved() {
+        let memory = Memory::default();
+        let sealer = sealer();
+        let mut edit = TreeEdit::new(root(folder_item(0)), &memory);
+        for folder in 0..50u64 {
+            edit.create(&names(&format!("/{folder}")), folder_item(1 + folder)).unwrap();
+            for file in 0..20 {
+                let content = Content::File(FileContent::EMPTY);
+                edit.create(&names(&format!("/{folder}/{file}")), item(1000 + folder * 20 + file, content))
+                    .unwrap();
+            }
+        }
+        let mut writer = PackWriter::new(&sealer);
+        let mut written = edit.write(&mut writer).unwrap();
+        memory.take(&mut writer);
+        assert_eq!(memory.count(), 1);
+        written.top.for_each_ref(&mut |piece| assert!(matches!(piece.place, Place::Chunk(_))));
+        let root = root(written.top);
+        assert_eq!(state(&root, &memory).len(), 50 * 21);
+        assert_eq!(TreeReader::new(root, &memory).reachable().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_walk_over_a_version_finds_all_its_chunks_and_no_more() {
+        let memory = Memory::default();
+        let sealer = sealer();
+        let mut edit = TreeEdit::new(root(folder_item(0)), &memory);
+        let mut chunks = std::collections::BTreeSet::new();
+        for (number, name) in ["/kept", "/removed"].into_iter().enumerate() {
+            let mut writer = PackWriter::new(&sealer);
+            edit.create(&names(name), file(number as u64, 500, &mut writer)).unwrap();
+            let at = writer.add(Role::Content, name.as_bytes());
+            let Place::Chunk(_) = writer.resolve(at).place else { panic!() };
+            writer.take_closed();
+        }
+        for name in ["/kept", "/removed"] {
+            let Found::Item(mut found) = edit.lookup(&names(name)).unwrap() else { panic!() };
+            found.for_each_ref(&mut |piece| {
+                let Place::Chunk(id) = piece.place else { panic!() };
+                chunks.insert((name, id));
+            });
+        }
+        edit.remove(&names("/removed")).unwrap();
+        let root = committed(&edit, &memory);
+        let reachable = TreeReader::new(root, &memory).reachable().unwrap();
+        assert_eq!(reachable.len(), 2, "a tree page and the file that was kept");
+        for (name, chunk) in chunks {
+            assert_eq!(reachable.contains(&chunk), name == "/kept");
+        }
+    }
+
+    #[test]
+    fn renames_follow_the_rules_of_posix() {
+        let memory = Memory::default();
+        let rename = |from: &str, to: &str, overwrite| {
+            let mut edit = TreeEdit::new(with_nested(&memory), &memory);
+            edit.rename(&names(from), &names(to), overwrite)
+        };
+        let replace = |from, to| rename(from, to, Overwrite::Replace);
+        assert_eq!(replace("/a", "/a/b/c"), Err(EditError::IntoItself));
+        assert_eq!(replace("/g", "/a/b"), Err(EditError::IsAFolder));
+        assert_eq!(replace("/a/b", "/g"), Err(EditError::NotAFolder { depth: 1 }));
+        assert_eq!(replace("/a/b/f", "/g"), Ok(()));
+        assert_eq!(rename("/a/b/f", "/g", Overwrite::Refuse), Err(EditError::Exists));
+        assert_eq!(replace("/a/b", "/a"), Err(EditError::NotEmpty));
+        assert_eq!(replace("/x", "/y"), Err(EditError::NotFound { present: 0 }));
+        assert_eq!(replace("/g", "/x/y"), Err(EditError::NotFound { present: 0 }));
+        assert_eq!(replace("/", "/x"), Err(EditError::Top));
+        assert_eq!(replace("/g/x", "/y"), Err(EditError::NotAFolder { depth: 1 }));
     }
 }

@@ -376,3 +376,63 @@ impl std::fmt::Debug for Xattrs {
         write!(f, "Xattrs({})", self.0.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{self, DecodeError};
+
+    fn full() -> Entry {
+        let metadata = Metadata {
+            mode: Mode::new(0o4755).unwrap(),
+            owner: Some(Owner { uid: 1000, gid: u32::MAX }),
+            modified: Moment::new(-1, 999_999_999).unwrap(),
+            changed: Moment::new(i64::MAX, 0).unwrap(),
+            born: Some(Moment::new(i64::MIN, 1).unwrap()),
+            xattrs: Xattrs::new([(b"user.a".to_vec(), vec![0, 1]), (b"user.b".to_vec(), vec![])].into())
+                .unwrap(),
+        };
+        let nested = NestedRecord { record: RecordId::from_bytes([9; 32]), kind: NestedKind::File };
+        let item = Item { id: FileId(u64::MAX), content: Content::Nested(nested), metadata };
+        Entry { name: Name::new(*b"\xff").unwrap(), item }
+    }
+
+    #[test]
+    fn an_entry_with_everything_reads_back_and_its_bytes_are_pinned() {
+        let bytes = codec::encode(&full());
+        assert_eq!(codec::decode(&bytes, 1000), Ok(full()));
+        assert!(bytes.len() <= Keyed::weight(&full()));
+        assert_eq!(
+            blake3::hash(&bytes).to_string(),
+            "723c152f665765bac748ade213a619c45a8081995616ccdf3fa73190ca43e2b1"
+        );
+    }
+
+    #[test]
+    fn metadata_beyond_its_limits_is_refused() {
+        assert_eq!(Mode::new(0o10000), Err(MetadataError::Mode { found: 0o10000 }));
+        assert_eq!(Mode::from_stat(0o100_644).bits(), 0o644);
+        assert_eq!(Moment::new(0, 1_000_000_000), Err(MetadataError::Nanos { found: 1_000_000_000 }));
+        for target in [vec![], vec![0], vec![b'a'; 4096]] {
+            assert!(SymlinkTarget::new(target).is_err());
+        }
+        let xattrs = |name: &[u8], size| Xattrs::new([(name.to_vec(), vec![0; size])].into());
+        assert_eq!(xattrs(b"", 1), Err(MetadataError::XattrName));
+        assert_eq!(xattrs(b"a\0", 1), Err(MetadataError::XattrName));
+        assert!(xattrs(b"a", XATTR_BYTES_MAX - 1).is_ok());
+        assert_eq!(xattrs(b"a", XATTR_BYTES_MAX), Err(MetadataError::TooManyXattrs));
+    }
+
+    #[test]
+    fn encoded_metadata_beyond_its_limits_is_refused() {
+        let bytes = |value: &[u8]| ByteBuf::from(value.to_vec());
+        let unsorted = codec::encode(&vec![(bytes(b"b"), bytes(b"")), (bytes(b"a"), bytes(b""))]);
+        assert_eq!(codec::decode::<Xattrs>(&unsorted, 100), Err(DecodeError::Malformed));
+        let doubled = codec::encode(&vec![(bytes(b"a"), bytes(b"")), (bytes(b"a"), bytes(b""))]);
+        assert_eq!(codec::decode::<Xattrs>(&doubled, 100), Err(DecodeError::Malformed));
+        let mode = codec::encode(&0o10000u32);
+        assert_eq!(codec::decode::<Mode>(&mode, 100), Err(DecodeError::Malformed));
+        let moment = codec::encode(&(0i64, 1_000_000_000u32));
+        assert_eq!(codec::decode::<Moment>(&moment, 100), Err(DecodeError::Malformed));
+    }
+}

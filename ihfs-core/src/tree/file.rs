@@ -12,6 +12,10 @@ use super::{ChunkSource, PageFault, TreeError};
 use crate::codec;
 use crate::sealed::{PackWriter, Ref};
 
+mod splice;
+
+use splice::Splice;
+
 /// Files of up to this many extents need no list page: a DICOM header, its pixel data in pieces, a tail.
 pub const EXTENTS_INLINE_MAX: usize = 4;
 /// Most bytes of a file, as on Linux (`off_t`).
@@ -418,112 +422,6 @@ impl ContentBuilder {
     }
 }
 
-struct Splice<'a, 'w, S> {
-    source: &'a S,
-    writer: &'a mut PackWriter<'w>,
-    builder: ContentBuilder,
-    range: Range<u64>,
-    /// The new run, until it is in its place.
-    extents: Option<Vec<Extent>>,
-}
-
-impl<S: ChunkSource> Splice<'_, '_, S> {
-    fn content(&mut self, old: &FileContent) -> Result<(), SpliceError<S::Error>> {
-        match &old.0 {
-            RawContent::Extents(extents) => self.run(0, extents.clone())?,
-            RawContent::Listed(top) => self.page(top.level, &top.child, 0, true)?,
-        }
-        self.insert();
-        Ok(())
-    }
-
-    /// Carries one old page over, whose first byte is `start`. `is_last` when nothing follows it.
-    fn page(
-        &mut self,
-        level: u8,
-        child: &Child<ExtentSpan>,
-        start: u64,
-        is_last: bool,
-    ) -> Result<(), SpliceError<S::Error>> {
-        let is_before = start + child.0.size_bytes <= self.range.start && !is_last;
-        let is_behind = start >= self.range.end && start >= self.range.start;
-        if is_behind {
-            self.insert();
-        }
-        if (is_before || is_behind)
-            && child.0.count > EXTENTS_INLINE_MAX as u64
-            && self.builder.is_aligned(level, self.writer)
-        {
-            self.builder.push_child(level, child.clone(), self.writer);
-            return Ok(());
-        }
-        let page = load::<Extent, S>(self.source, level, child)?;
-        self.builder.note_read(&child.1, &page);
-        match page {
-            SequencePage::Leaves(extents) => self.run(start, extents),
-            SequencePage::Children(_, children) => self.children(level - 1, &children, start, is_last),
-        }
-    }
-
-    fn children(
-        &mut self,
-        level: u8,
-        children: &[Child<ExtentSpan>],
-        mut start: u64,
-        is_last: bool,
-    ) -> Result<(), SpliceError<S::Error>> {
-        for (at, child) in children.iter().enumerate() {
-            self.page(level, child, start, is_last && at + 1 == children.len())?;
-            start += child.0.size_bytes;
-        }
-        Ok(())
-    }
-
-    fn run(&mut self, mut start: u64, extents: Vec<Extent>) -> Result<(), SpliceError<S::Error>> {
-        for extent in extents {
-            let size = extent.size_bytes();
-            self.extent(start, extent)?;
-            start += size;
-        }
-        Ok(())
-    }
-
-    /// Keeps what of an old extent lies outside the range.
-    fn extent(&mut self, start: u64, extent: Extent) -> Result<(), SpliceError<S::Error>> {
-        let end = start + extent.size_bytes();
-        let (range_start, range_end) = (self.range.start, self.range.end);
-        let is_cut = (start < range_start && range_start < end) || (start < range_end && range_end < end);
-        if is_cut && matches!(extent.0, RawExtent::Piece(_)) {
-            return Err(SpliceError::InsidePiece { start, end });
-        }
-        if end <= range_start {
-            self.builder.push(extent, self.writer);
-            return Ok(());
-        }
-        self.hole(range_start.saturating_sub(start));
-        self.insert();
-        if start >= range_end {
-            self.builder.push(extent, self.writer);
-        } else {
-            self.hole(end.saturating_sub(range_end));
-        }
-        Ok(())
-    }
-
-    /// What is left of a hole that the range cuts.
-    fn hole(&mut self, size_bytes: u64) {
-        if size_bytes > 0 {
-            self.builder.push(Extent(RawExtent::Hole(size_bytes)), self.writer);
-        }
-    }
-
-    fn insert(&mut self) {
-        for extent in self.extents.take().into_iter().flatten() {
-            self.builder.push(extent, self.writer);
-        }
-    }
-}
-
 impl ContentBuilder {
     fn note_read(&mut self, at: &Ref, page: &SequencePage<Extent>) {
         if let Some(pages) = &mut self.pages {
@@ -686,5 +584,229 @@ impl TryFrom<RawContent> for FileContent {
 impl From<FileContent> for RawContent {
     fn from(content: FileContent) -> Self {
         content.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::codec::DecodeError;
+    use crate::sealed::Place;
+    use crate::tree::testing::{Memory, piece, sealer};
+
+    const MIB: u64 = 1 << 20;
+
+    fn finished(content: FileContent, writer: &mut PackWriter<'_>, memory: &Memory) -> FileContent {
+        let mut content = content;
+        content.for_each_ref(&mut |piece| *piece = writer.resolve(piece.clone()));
+        memory.take(writer);
+        content
+    }
+
+    fn built(extents: impl IntoIterator<Item = Extent>, memory: &Memory) -> FileContent {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let mut builder = FileContentBuilder::new();
+        for extent in extents {
+            builder.push(extent, &mut writer).unwrap();
+            if builder.size_bytes().is_multiple_of(1024) {
+                memory.take(&mut writer);
+            }
+        }
+        let content = builder.finish(&mut writer);
+        finished(content, &mut writer, memory)
+    }
+
+    /// Pieces as a large file has them, without the cost of sealing them.
+    fn pieces(count: u32, size: u32, memory: &Memory) -> Vec<Extent> {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let extents = (0..count).map(|number| {
+            let mut piece = sealer_ref(&sealer, number);
+            piece.size = size;
+            Extent::piece(piece).unwrap()
+        });
+        let extents = extents.collect();
+        memory.take(&mut writer);
+        extents
+    }
+
+    fn sealer_ref(sealer: &crate::sealed::Sealer, number: u32) -> Ref {
+        let bytes = number.to_be_bytes();
+        let key = sealer.piece_key(crate::crypto::derive::Role::Content, &bytes);
+        let place = Place::Chunk(crate::ids::ChunkId::of(&bytes));
+        Ref { place, offset: 0, size: 4, key, source: sealer.source() }
+    }
+
+    fn all(content: &FileContent, memory: &Memory) -> Vec<Extent> {
+        let placed = content.extents(memory, 0..u64::MAX, usize::MAX).unwrap();
+        placed.into_iter().map(|placed| placed.extent).collect()
+    }
+
+    fn spliced(
+        content: &FileContent,
+        range: Range<u64>,
+        extents: Vec<Extent>,
+        memory: &Memory,
+    ) -> Result<(FileContent, u64), SpliceError<crate::tree::testing::Absent>> {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let content = content.splice(memory, range, extents, &mut writer)?;
+        let content = finished(content, &mut writer, memory);
+        Ok((content, memory.reads.get() as u64))
+    }
+
+    #[test]
+    fn a_file_of_100_gib_is_read_and_changed_through_few_pages() {
+        let memory = Memory::default();
+        let extents = pieces(100 * 1024, MIB as u32, &memory);
+        let content = built(extents.clone(), &memory);
+        assert_eq!(content.size_bytes(), 100 << 30);
+        memory.reads.set(0);
+        let found = content.extents(&memory, 77_777 * MIB + 5..77_778 * MIB + 1, 10).unwrap();
+        let expected = [77_777, 77_778]
+            .map(|number| PlacedExtent { start: number * MIB, extent: extents[number as usize].clone() });
+        assert_eq!(found, expected);
+        assert!(memory.reads.get() <= 6, "{}", memory.reads.get());
+        memory.reads.set(0);
+        let new = pieces(200_000, MIB as u32, &memory).pop().unwrap();
+        let count = memory.count();
+        let range = 50_000 * MIB..50_001 * MIB;
+        let (changed, reads) = spliced(&content, range.clone(), vec![new.clone()], &memory).unwrap();
+        assert!(reads <= 12, "{reads} reads");
+        assert_eq!(memory.count(), count + 1, "all new pages are in one pack");
+        assert_eq!(changed.extents(&memory, range, 1).unwrap()[0].extent, new);
+        assert_eq!(changed.size_bytes(), content.size_bytes());
+    }
+
+    #[test]
+    fn a_sparse_file_of_1_tib_needs_no_list_page() {
+        let memory = Memory::default();
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let hole = |size| Extent::hole(size).unwrap();
+        let tail = piece(b"end", &mut writer);
+        memory.take(&mut writer);
+        let count = memory.count();
+        let content = built([hole(1 << 39), hole(1 << 39), tail.clone()], &memory);
+        assert_eq!((content.size_bytes(), content.extent_count()), ((1 << 40) + 3, 2));
+        assert_eq!(memory.count(), count);
+        let cut = (1 << 20)..(1 << 20) + 3;
+        let (cut, _) = spliced(&content, cut, vec![tail.clone()], &memory).unwrap();
+        let expected = [hole(1 << 20), tail.clone(), hole((1 << 40) - (1 << 20) - 3), tail];
+        assert_eq!(all(&cut, &memory), expected);
+    }
+
+    #[test]
+    fn a_sparse_file_of_1_tib_with_many_pieces_seeks_through_few_pages() {
+        let memory = Memory::default();
+        let hole = Extent::hole((1 << 24) - 4).unwrap();
+        let extents = pieces(1 << 16, 4, &memory).into_iter().flat_map(|piece| [piece, hole.clone()]);
+        let content = built(extents, &memory);
+        assert_eq!(content.size_bytes(), 1 << 40);
+        memory.reads.set(0);
+        let found = content.extents(&memory, (1 << 39) + 4..(1 << 39) + 5, 9).unwrap();
+        assert_eq!(found, [PlacedExtent { start: (1 << 39) + 4, extent: hole }]);
+        assert!(memory.reads.get() <= 6);
+    }
+
+    /// A random cut that respects pieces, and what replaces it.
+    fn random_splice(
+        random: &mut impl Rng,
+        model: &mut Vec<Extent>,
+        fresh: &mut impl Iterator<Item = Extent>,
+    ) -> (Range<u64>, Vec<Extent>) {
+        let from = random.random_range(0..=model.len());
+        let to = random.random_range(from..=(from + 40).min(model.len()));
+        let new: Vec<_> = fresh.take([0, 1, 3, 200][random.random_range(0..4)]).collect();
+        let size = |run: &[Extent]| run.iter().map(Extent::size_bytes).sum::<u64>();
+        let range = size(&model[..from])..size(&model[..to]);
+        model.splice(from..to, new.iter().cloned());
+        (range, new)
+    }
+
+    #[test]
+    fn random_splices_read_back_like_a_plain_list_and_have_one_shape() {
+        for seed in 0..20 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let memory = Memory::default();
+            let mut fresh = pieces(20_000, 100, &memory).into_iter();
+            let mut model: Vec<Extent> = fresh.by_ref().take(seed as usize * 100).collect();
+            let mut content = built(model.clone(), &memory);
+            for step in 0..20 {
+                let (range, new) = random_splice(&mut random, &mut model, &mut fresh);
+                content = spliced(&content, range, new, &memory).unwrap().0;
+                assert_eq!(all(&content, &memory), model, "seed {seed}, step {step}");
+                let whole = built(model.clone(), &memory);
+                assert_eq!(pages(&content, &memory), pages(&whole, &memory), "seed {seed}, step {step}");
+                assert_eq!(content.is_same_bytes(&whole, &memory), Ok(true));
+            }
+        }
+    }
+
+    /// The sequence of pages and extents: its shape.
+    fn pages(content: &FileContent, memory: &Memory) -> Vec<bool> {
+        let mut cursor = ExtentCursor::new(content);
+        let mut shape = Vec::new();
+        while let Some(visited) = cursor.visit(memory).unwrap() {
+            shape.push(matches!(visited, Visited::Page(_)));
+        }
+        shape
+    }
+
+    #[test]
+    fn a_splice_inside_a_piece_names_its_range() {
+        let memory = Memory::default();
+        let content = built(pieces(3, 100, &memory), &memory);
+        for range in [50..100, 50..50, 0..150, 120..130] {
+            let error = spliced(&content, range.clone(), Vec::new(), &memory).unwrap_err();
+            assert!(matches!(error, SpliceError::InsidePiece { .. }), "{range:?}");
+        }
+        let error = spliced(&content, 0..301, Vec::new(), &memory).unwrap_err();
+        assert_eq!(error, SpliceError::OutOfRange { size_bytes: 300 });
+        let long = vec![Extent::hole(FILE_BYTES_MAX).unwrap()];
+        let error = spliced(&content, 0..0, long, &memory).unwrap_err();
+        assert_eq!(error, SpliceError::Content(ContentError::TooLong));
+    }
+
+    #[test]
+    fn content_that_is_none_is_refused() {
+        let decode = |raw: &RawContent| codec::decode::<FileContent>(&codec::encode(raw), 10_000);
+        let hole = |size| Extent(RawExtent::Hole(size));
+        assert!(decode(&RawContent::Extents(vec![hole(1); 4])).is_ok());
+        for extents in [vec![hole(1); 5], vec![hole(0)], vec![hole(u64::MAX)], vec![hole(1 << 62); 3]] {
+            assert_eq!(decode(&RawContent::Extents(extents)), Err(DecodeError::Malformed));
+        }
+        assert_eq!(Extent::hole(0), Err(ContentError::EmptyExtent));
+    }
+
+    #[test]
+    fn a_list_page_with_a_wrong_sum_is_refused() {
+        let memory = Memory::default();
+        let mut content = built(pieces(100, 100, &memory), &memory);
+        let RawContent::Listed(top) = &mut content.0 else { panic!() };
+        top.child.0.size_bytes += 1;
+        let error = content.extents(&memory, 0..1, 1).unwrap_err();
+        assert!(matches!(error, TreeError::Page { fault: PageFault::WrongSpan, .. }), "{error:?}");
+    }
+
+    #[test]
+    fn the_bytes_of_content_are_pinned() {
+        let memory = Memory::default();
+        let mut extents = pieces(2, 100, &memory);
+        extents.push(Extent::hole(7).unwrap());
+        let inline = codec::encode(&built(extents, &memory));
+        assert_eq!(
+            blake3::hash(&inline).to_string(),
+            "a26ec5741ef82b92b6498fa4fc7ad9504e2221b08737f7ba91c3e2528bb4b581"
+        );
+        let listed = codec::encode(&built(pieces(100, 100, &memory), &memory));
+        assert_eq!(
+            blake3::hash(&listed).to_string(),
+            "a07b1d98d513103f865d8df3337ac1279073f02af37e275e7c1de3465892cf8c"
+        );
     }
 }

@@ -7,8 +7,8 @@ use serde::ser::{Serialize, Serializer};
 
 /// Most bytes of a name, as on Linux (`NAME_MAX`).
 pub const NAME_BYTES_MAX: usize = 255;
-/// Most names in a path. 4,096 bytes of path (`PATH_MAX`) with names of several bytes stay below it, and a
-/// walk may recurse that deep.
+/// Most names in a path. 4,096 bytes of path (`PATH_MAX`) with names of seven bytes reach it, and writing an edit
+/// recurses that deep.
 pub const DEPTH_MAX: usize = 512;
 
 /// A name of an entry: 1 to 255 exact bytes without `/` and NUL, and neither `.` nor `..`.

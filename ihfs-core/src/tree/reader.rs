@@ -25,7 +25,7 @@ pub enum Listing {
     /// Entries of the folder, in order.
     Entries(Vec<Entry>),
     /// The path is no folder of this record.
-    NotAFolder(Found),
+    NotAFolder(Box<Found>),
 }
 
 impl<S: ChunkSource> TreeReader<S> {
@@ -80,7 +80,7 @@ impl<S: ChunkSource> TreeReader<S> {
             Found::Item(Item { content: Content::Folder(folder), .. }) => {
                 Ok(Listing::Entries(folder.list(&self.source, after, limit)?))
             }
-            other => Ok(Listing::NotAFolder(other)),
+            other => Ok(Listing::NotAFolder(Box::new(other))),
         }
     }
 

@@ -175,3 +175,73 @@ impl Keyed for NestedVersion {
 
     fn for_each_ref(&mut self, _: &mut dyn FnMut(&mut Ref)) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::entry::SymlinkTarget;
+    use crate::tree::file::FileContent;
+    use crate::tree::folder::Folder;
+    use crate::tree::testing::{RECORD, item, root};
+
+    fn folder() -> Root {
+        let device = |byte| DeviceProgress { device: DeviceId::from_bytes([byte; 32]), sequence: 7 };
+        let devices = vec![device(1), device(2)];
+        Root { devices, written: Time(1_000), ..root(item(5, Content::Folder(Folder::EMPTY))) }
+    }
+
+    #[test]
+    fn a_root_reads_back_as_the_version_that_it_is() {
+        for root in [folder(), root(item(1, Content::File(FileContent::EMPTY)))] {
+            let bytes = root.encode().unwrap();
+            assert_eq!(Root::decode(&bytes, RECORD, Version(1)), Ok(root));
+            let other = RootError::WrongRecord { record: RECORD, version: Version(1) };
+            assert_eq!(Root::decode(&bytes, RECORD, Version(2)), Err(other));
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_root_are_pinned() {
+        let bytes = folder().encode().unwrap();
+        assert_eq!(
+            blake3::hash(&bytes).to_string(),
+            "226dae1cdc382f9f1a7d994bdb1f413af2073beef76a89b7aaadf7cf93156c9e"
+        );
+    }
+
+    #[test]
+    fn a_root_of_another_format_is_refused_by_its_number() {
+        let bytes = codec::encode(&Versioned { format: 2, body: vec![1, 2, 3] });
+        assert_eq!(Root::decode(&bytes, RECORD, Version(1)), Err(RootError::UnknownFormat { found: 2 }));
+    }
+
+    #[test]
+    fn each_malformed_root_has_its_error() {
+        let mut unsorted = folder();
+        unsorted.devices.reverse();
+        assert_eq!(unsorted.encode(), Err(RootError::Devices));
+        let doubled = Root { devices: vec![folder().devices[0]; 2], ..folder() };
+        assert_eq!(doubled.encode(), Err(RootError::Devices));
+        let link = Content::Symlink(SymlinkTarget::new("target").unwrap());
+        assert_eq!(root(item(1, link)).encode(), Err(RootError::WrongTop));
+        let long = Root::decode(&vec![0; ROOT_PLAINTEXT_MAX + 1], RECORD, Version(1));
+        assert!(matches!(long, Err(RootError::Decode(DecodeError::TooLong { .. }))));
+        let cut = folder().encode().unwrap();
+        let cut = Root::decode(&cut[..cut.len() - 1], RECORD, Version(1));
+        assert_eq!(cut, Err(RootError::Decode(DecodeError::Malformed)));
+    }
+
+    #[test]
+    fn the_fullest_root_fits() {
+        let device = |number: u32| {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            DeviceProgress { device: DeviceId::from_bytes(id), sequence: u64::MAX }
+        };
+        let devices = (0..DEVICES_MAX as u32).map(device).collect();
+        let mut full = Root { devices, ..folder() };
+        let xattrs = [(vec![b'x'], vec![0; crate::tree::entry::XATTR_BYTES_MAX - 1])].into();
+        full.top.metadata.xattrs = crate::tree::entry::Xattrs::new(xattrs).unwrap();
+        assert!(full.encode().is_ok());
+    }
+}

@@ -836,7 +836,10 @@ mod tests {
     #[test]
     fn the_bytes_of_a_page_are_pinned() {
         let hash = |page: &Pages| blake3::hash(&crate::codec::encode(page)).to_string();
-        assert_eq!(hash(&leaves(&[1, 2])), "a7c88191fa06b23b18cb6549818e9ecedf8c2f2dd4316bd7b00ee4f2535ff3fa");
-        assert_eq!(mark_of(b"000001.dcm"), 0);
+        assert_eq!(
+            hash(&leaves(&[1, 2])),
+            "a7c88191fa06b23b18cb6549818e9ecedf8c2f2dd4316bd7b00ee4f2535ff3fa"
+        );
+        assert_eq!(mark_of(b"000001.dcm"), 15_342_454_623_374_835_022);
     }
 }

@@ -4,11 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::ChunkSource;
 use super::entry::{Content, Item, Metadata};
 use super::file::{Extent, FileContentBuilder};
 use super::name::{Name, parse_path};
 use super::root::{NestedVersions, Root};
-use super::{ChunkSource, TreeError};
 use crate::crypto::derive::{Role, VaultSecret};
 use crate::crypto::secret::Secret;
 use crate::ids::{ChunkId, Digest, Epoch, FileId, RecordId, Time, Version};
