@@ -1,1 +1,58 @@
-//! The command line.
+//! The command `ihfs`: args → config → commands → output, errors through `message` to an exit code.
+//!
+//! Holds no rules and no keys of its own: `ihfs-client` does the work, this crate asks and tells.
+
+mod agent;
+mod args;
+mod ask;
+mod commands;
+mod complete;
+mod config;
+mod exit;
+mod failure;
+mod hardening;
+mod home_lock;
+mod message;
+mod output;
+mod passphrase;
+mod progress;
+mod session;
+mod sheet;
+mod solo;
+mod until;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
+
+use args::Cli;
+use config::Config;
+pub use exit::Exit;
+
+/// Variable by which a shell asks for completions.
+const COMPLETE_VARIABLE: &str = "IHFS_COMPLETE";
+
+/// Runs `ihfs` with the arguments and the environment of this process.
+pub fn main() -> ExitCode {
+    hardening::harden();
+    // A completion that fails must not disturb what is being typed.
+    match CompleteEnv::with_factory(Cli::command)
+        .var(COMPLETE_VARIABLE)
+        .try_complete(std::env::args_os(), std::env::current_dir().ok().as_deref())
+    {
+        Ok(false) => run(Cli::parse()).into(),
+        Ok(true) => Exit::Done.into(),
+        Err(_) => Exit::Error.into(),
+    }
+}
+
+fn run(cli: Cli) -> Exit {
+    let verb = commands::name(&cli.verb);
+    let told_in_json = cli.global.json;
+    let result = Config::new(cli.global).and_then(|config| commands::run(&config, cli.verb));
+    match result {
+        Ok(exit) => exit,
+        Err(failure) => output::tell_failure(verb, &failure, told_in_json),
+    }
+}

@@ -5,14 +5,18 @@
 
 pub mod audit;
 pub mod book;
+pub mod change;
 pub mod client;
+mod copying;
 pub mod devices;
 pub mod fetch;
 pub mod get;
+pub mod history;
 pub mod home;
 pub mod issue;
 pub mod join;
 pub mod link;
+pub mod list;
 pub mod location;
 pub mod openings;
 pub mod progress;
@@ -20,6 +24,7 @@ pub mod put;
 pub mod received;
 pub mod record;
 pub mod resolve;
+mod retry;
 pub mod revoke;
 pub mod share;
 pub mod submit;

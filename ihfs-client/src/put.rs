@@ -322,7 +322,7 @@ impl Reading<'_> {
                 refs.push(piece);
             }
         }
-        if !sealed_anything && !old.refs.is_empty() && plan.size() == old.size {
+        if !sealed_anything && old.size == Some(plan.size()) {
             self.report.files_unchanged += 1;
         }
         if many {
@@ -359,7 +359,7 @@ impl Reading<'_> {
         else {
             return Ok(old);
         };
-        old.size = content.size_bytes();
+        old.size = Some(content.size_bytes());
         let extents = content
             .extents(self.tree.source(), 0..content.size_bytes(), usize::MAX)
             .map_err(RecordError::from)?;
@@ -430,7 +430,8 @@ impl Reading<'_> {
 /// Pieces of a file as it was, by what their key would be.
 #[derive(Default)]
 struct OldPieces {
-    size: u64,
+    /// None when no file was there.
+    size: Option<u64>,
     sources: BTreeMap<Source, ()>,
     refs: BTreeMap<(Source, u32, [u8; 32]), Ref>,
 }

@@ -13,7 +13,7 @@ use crate::record::{Access, OpenTree, Record, RecordError};
 use crate::writing::empty_root;
 
 /// Records nested deeper than this are not followed: the ledger allows no deeper grants either.
-const NESTING_MAX: usize = 16;
+pub(crate) const NESTING_MAX: usize = 16;
 
 /// Why a location was not found.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,8 @@ impl Client {
         Err(ResolveError::TooDeep { location: location.clone() })
     }
 
-    fn nested(&self, above: &Record, id: RecordId) -> Result<Record, ResolveError> {
+    /// A record nested in one that is open.
+    pub(crate) fn nested(&self, above: &Record, id: RecordId) -> Result<Record, ResolveError> {
         match above.access {
             Access::Owner => Ok(self.own_record(id)?),
             Access::Reader(_) => {
@@ -97,7 +98,8 @@ impl Client {
         }
     }
 
-    fn tree_or_empty(&self, record: &mut Record) -> Result<OpenTree, RecordError> {
+    /// The newest version that this member may read; an empty folder when nothing was written yet.
+    pub(crate) fn tree_or_empty(&self, record: &mut Record) -> Result<OpenTree, RecordError> {
         let (id, chunks) = (record.id, record.chunks.clone());
         Ok(self.open_head(record)?.unwrap_or_else(|| OpenTree::new(empty_root(id), chunks)))
     }

@@ -83,6 +83,8 @@ pub struct Writing {
     /// Random bytes of the transaction: they salt an epoch that it opens.
     random: [u8; 32],
     epoch: Epoch,
+    /// Bytes of the chunks that the commit drops.
+    dropped_bytes: u64,
 }
 
 /// What a commit came to.
@@ -108,6 +110,15 @@ pub(crate) struct Prepared {
 impl Client {
     /// Begins to write a record that exists.
     pub(crate) fn write_record(&self, record: Record) -> Result<Writing, CommitError> {
+        self.write_record_salted(record, rand::random())
+    }
+
+    /// Begins to write a second record in the transaction of `with`.
+    pub(crate) fn write_record_with(&self, with: &Writing, record: Record) -> Result<Writing, CommitError> {
+        self.write_record_salted(record, with.random)
+    }
+
+    fn write_record_salted(&self, record: Record, random: [u8; 32]) -> Result<Writing, CommitError> {
         if let Access::Reader(grant) = &record.access {
             if !grant.entry.conditions.write {
                 return Err(CommitError::ReadOnly { record: record.id });
@@ -117,15 +128,18 @@ impl Client {
             }
         } else if self.must_rotate(&record) {
             // Whoever opened a grant that has expired still holds the live key.
-            return self.write_rotated(record);
+            return self.write_rotated_salted(record, random);
         }
         let epoch = record.epoch();
-        self.writing(record, Vec::new(), rand::random(), epoch)
+        self.writing(record, Vec::new(), random, epoch)
     }
 
     /// Begins to write a record in a new epoch: who could read it before reads nothing of what follows.
-    pub(crate) fn write_rotated(&self, mut record: Record) -> Result<Writing, CommitError> {
-        let random = rand::random();
+    pub(crate) fn write_rotated(&self, record: Record) -> Result<Writing, CommitError> {
+        self.write_rotated_salted(record, rand::random())
+    }
+
+    fn write_rotated_salted(&self, mut record: Record, random: [u8; 32]) -> Result<Writing, CommitError> {
         let epoch = record.epoch().next();
         self.open_epoch(&mut record, epoch, &random)?;
         let rotate = Operation::Rotate(Rotate { record: record.id });
@@ -162,7 +176,7 @@ impl Client {
     ) -> Result<Writing, CommitError> {
         let sealer = self.sealer(&mut record, epoch)?;
         let uploader = Uploader::new(self.link.clone(), record.id, record.replicas.clone());
-        Ok(Writing { record, sealer, uploader, before, random, epoch })
+        Ok(Writing { record, sealer, uploader, before, random, epoch, dropped_bytes: 0 })
     }
 
     fn must_rotate(&self, record: &Record) -> bool {
@@ -203,7 +217,7 @@ impl Client {
         edit: &TreeEdit<Fetcher>,
         sources: &[RecordId],
     ) -> Result<Prepared, CommitError> {
-        let Writing { record, sealer, mut uploader, before, epoch, .. } = writing;
+        let Writing { record, sealer, mut uploader, before, epoch, dropped_bytes, .. } = writing;
         let base = record.version();
         let mut pages = PackWriter::new(&sealer);
         let written = edit.write(&mut pages)?;
@@ -233,7 +247,7 @@ impl Client {
             root: root_id,
             delta: uploaded.delta,
             bytes_added: uploaded.added_bytes,
-            bytes_dropped: 0,
+            bytes_dropped: dropped_bytes,
             grant,
             receipts: uploaded.receipts,
         };
@@ -289,6 +303,12 @@ impl Writing {
     /// The random bytes that the transaction must have.
     pub(crate) const fn random(&self) -> [u8; 32] {
         self.random
+    }
+
+    /// Lets a pinned chunk go. Only the owner may.
+    pub(crate) fn drop_chunk(&mut self, chunk: ChunkId, size_bytes: u32) {
+        self.uploader.drop_chunk(chunk);
+        self.dropped_bytes += u64::from(size_bytes);
     }
 
     /// Names a chunk that stands under another record of the same owner.

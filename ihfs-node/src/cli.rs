@@ -184,7 +184,9 @@ impl Failure {
 
     fn code(&self) -> u8 {
         match self {
-            Self::Admin(AdminError::NotRunning { .. } | AdminError::Folder(run::FolderError::NotAFolder { .. })) => 1,
+            Self::Admin(
+                AdminError::NotRunning { .. } | AdminError::Folder(run::FolderError::NotAFolder { .. }),
+            ) => 1,
             Self::Node(NodeError::Folder(run::FolderError::NotAFolder { .. })) => 1,
             Self::Admin(AdminError::Refused(_) | AdminError::NotConfirmed) => 3,
             _ => 2,
@@ -206,12 +208,20 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::BackupKeys(backup) => {
             let passphrase = passphrase(backup)?;
             admin::backup_keys(&arguments.data, &backup.file, &passphrase, system_clock())?;
-            say(arguments, &format!("Backup written to {}. It is worth nothing after 30 days.", backup.file.display()))
+            say(
+                arguments,
+                &format!("Backup written to {}. It is worth nothing after 30 days.", backup.file.display()),
+            )
         }
         Command::RestoreKeys(backup) => {
             let passphrase = passphrase(backup)?;
             let shares = admin::restore_keys(&arguments.data, &backup.file, &passphrase, system_clock())?;
-            say(arguments, &format!("{shares} key shares are back; those that the ledger ended go before the node serves."))
+            say(
+                arguments,
+                &format!(
+                    "{shares} key shares are back; those that the ledger ended go before the node serves."
+                ),
+            )
         }
         Command::Uninstall => uninstall(arguments),
     }
@@ -300,7 +310,11 @@ fn start_logs(arguments: &Arguments, config: &Config, to_files: bool) -> Option<
     if !to_files && config.log.target == LogTarget::Stderr {
         let ansi = io::stderr().is_terminal();
         // Somebody may have set a subscriber before; then its logs go there.
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(io::stderr)
+            .with_ansi(ansi)
+            .try_init();
         return None;
     }
     let files = tracing_appender::rolling::Builder::new()
@@ -336,8 +350,16 @@ fn status(arguments: &Arguments) -> Result<(), Failure> {
         "Node of {} runs as process {} on {}, measured just now:\n  ledger      height {}\n  \
          store       {} chunks, {} MiB; {} MiB free\n  custody     {} key shares, {} releases and {} denials since the start\n  \
          last error  {}",
-        file.hospital, file.pid, listen.join(", "), status.height, status.store_chunks,
-        status.store_bytes >> 20, status.free_bytes >> 20, status.key_shares, status.releases, status.denials,
+        file.hospital,
+        file.pid,
+        listen.join(", "),
+        status.height,
+        status.store_chunks,
+        status.store_bytes >> 20,
+        status.free_bytes >> 20,
+        status.key_shares,
+        status.releases,
+        status.denials,
         if status.last_error.is_empty() { "none" } else { &status.last_error },
     ))
 }
@@ -348,7 +370,9 @@ fn print_invite(arguments: &Arguments, ask: &Invite) -> Result<(), Failure> {
     let text = invitation.to_text();
     if arguments.json {
         let handle = invitation.handle.handle.as_str();
-        return print(&serde_json::json!({ "invite": text, "handle": handle, "expires": expires.0 }).to_string());
+        return print(
+            &serde_json::json!({ "invite": text, "handle": handle, "expires": expires.0 }).to_string(),
+        );
     }
     print(&text)
 }
@@ -362,7 +386,11 @@ fn list_members(arguments: &Arguments) -> Result<(), Failure> {
     for member in members {
         print(&format!(
             "{}  {}  {}  {} devices  {}",
-            member.handle, member.role, member.fingerprint, member.devices, &member.member[..8]
+            member.handle,
+            member.role,
+            member.fingerprint,
+            member.devices,
+            &member.member[..8]
         ))?;
     }
     Ok(())
@@ -378,7 +406,9 @@ fn confirmed(arguments: &Arguments) -> Result<bool, Failure> {
     let data = arguments.data.display();
     print(&format!("This removes all chunks, key shares, ledger and keys in {data}. Type yes to go on:"))?;
     let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(|source| Failure::Io { what: "cannot read the answer".into(), source })?;
+    io::stdin()
+        .read_line(&mut answer)
+        .map_err(|source| Failure::Io { what: "cannot read the answer".into(), source })?;
     Ok(answer.trim() == "yes")
 }
 
@@ -401,7 +431,11 @@ fn parse_life(text: &str) -> Result<u64, String> {
         _ => return Err(bad()),
     };
     let life = count.checked_mul(u64::try_from(unit.as_millis()).map_err(|_| bad())?).ok_or_else(bad)?;
-    if (1..=90 * DAY).contains(&life) { Ok(life) } else { Err("an invite is good for at most 90 days".to_owned()) }
+    if (1..=90 * DAY).contains(&life) {
+        Ok(life)
+    } else {
+        Err("an invite is good for at most 90 days".to_owned())
+    }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
@@ -418,4 +452,3 @@ fn print(text: &str) -> Result<(), Failure> {
     let written = writeln!(io::stdout(), "{text}").and_then(|()| io::stdout().flush());
     written.map_err(|source| Failure::Io { what: "cannot write the answer".to_owned(), source })
 }
-

@@ -124,7 +124,8 @@ impl Config {
     /// [`ConfigError`].
     pub fn read(data: &Path) -> Result<Self, ConfigError> {
         let path = data.join(FILE_NAME);
-        let text = fs::read_to_string(&path).map_err(|source| ConfigError::Io { path: path.clone(), source })?;
+        let text =
+            fs::read_to_string(&path).map_err(|source| ConfigError::Io { path: path.clone(), source })?;
         toml::from_str(&text).map_err(|source| ConfigError::NotRight { path, source: Box::new(source) })
     }
 
@@ -138,9 +139,8 @@ impl Config {
     }
 
     fn explained(&self) -> String {
-        let list = |items: Vec<String>| {
-            items.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ")
-        };
+        let list =
+            |items: Vec<String>| items.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ");
         let listen = list(self.listen.iter().map(ToString::to_string).collect());
         TEMPLATE
             .replace("@hospital@", &self.hospital)

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use ihfs_core::ids::{DeviceId, GrantId, MemberId, NodeId, OpeningId, Time};
 use ihfs_core::ledger::news::News;
-use ihfs_core::ledger::operation::{CustodySubject, Custodian};
+use ihfs_core::ledger::operation::{Custodian, CustodySubject};
 use ihfs_core::ledger::state::{GrantEntry, OpeningEntry, StateError, StateKey};
 use tokio::sync::Notify;
 

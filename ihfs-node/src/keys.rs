@@ -87,7 +87,7 @@ impl Drop for KeyBytes {
 }
 
 impl KeyBytes {
-    /// Fresh random bytes of the operating system.
+    /// Fresh random bytes.
     pub fn random() -> Self {
         Self(rand::random())
     }

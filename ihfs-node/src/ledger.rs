@@ -292,10 +292,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn owner_of(
-        &self,
-        record: ihfs_core::ids::RecordId,
-    ) -> Result<Option<MemberId>, StateError> {
+    pub fn owner_of(&self, record: ihfs_core::ids::RecordId) -> Result<Option<MemberId>, StateError> {
         let key = ihfs_core::ledger::state::StateKey::Record(record);
         let entry: Option<ihfs_core::ledger::state::RecordEntry> = self.read(&key)?;
         Ok(entry.map(|entry| entry.owner))

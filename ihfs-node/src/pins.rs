@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use crate::ledger::{Ledger, LedgerError};
-use crate::store::{PinError, ReadError, Store, StoreFault};
+use crate::store::{PinError, Pins, ReadError, Store, StoreFault};
 
 /// Records whose heads wait to be replayed; beyond it everything is looked through.
 const QUEUE_LENGTH_MAX: usize = 4096;
@@ -110,6 +110,8 @@ pub struct Pinning {
     /// Whether the last look through all records left nothing out, and nothing failed since.
     is_whole: AtomicBool,
     last_error: Mutex<Option<String>>,
+    /// How often records were brought in step.
+    rounds: watch::Sender<u64>,
 }
 
 impl Pinning {
@@ -122,16 +124,16 @@ impl Pinning {
         let (heads, waiting) = mpsc::channel(QUEUE_LENGTH_MAX);
         let is_behind = watch::Sender::new(true);
         let last_error = Mutex::default();
-        let pinning =
-            Arc::new(Self {
-                ledger: Arc::clone(ledger),
-                store,
-                clock,
-                heads,
-                is_behind,
-                is_whole: AtomicBool::new(false),
-                last_error,
-            });
+        let pinning = Arc::new(Self {
+            ledger: Arc::clone(ledger),
+            store,
+            clock,
+            heads,
+            is_behind,
+            is_whole: AtomicBool::new(false),
+            last_error,
+            rounds: watch::Sender::new(0),
+        });
         let follower = Arc::downgrade(&pinning);
         ledger.on_decided(move |decided| {
             let Some(pinning) = follower.upgrade() else { return };
@@ -145,6 +147,21 @@ impl Pinning {
             }
         });
         (pinning, waiting)
+    }
+
+    /// Waits until the record pins this version.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    pub async fn wait_for(&self, record: RecordId, version: Version) -> Result<Pins, StoreFault> {
+        let mut rounds = self.rounds.subscribe();
+        loop {
+            let pins = self.store.pins(record)?;
+            // The sender is ours: it is never gone.
+            if pins.version >= version || rounds.changed().await.is_err() {
+                return Ok(pins);
+            }
+        }
     }
 
     /// The last fault, in words.
@@ -172,9 +189,13 @@ impl Pinning {
         }
     }
 
-    async fn blocking(self: &Arc<Self>, work: impl FnOnce(&Self) -> Result<(), ReplayError> + Send + 'static) {
+    async fn blocking(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<(), ReplayError> + Send + 'static,
+    ) {
         let pinning = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || work(&pinning)).await;
+        self.rounds.send_modify(|rounds| *rounds += 1);
         if let Ok(Err(error)) = done {
             self.is_whole.store(false, Ordering::Relaxed);
             tracing::error!(error = &error as &dyn std::error::Error, "pins");

@@ -15,14 +15,15 @@ use ihfs_net::{Incoming, Limits, Network, Twin};
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, ConfigError};
+use crate::consensus::StartError;
 use crate::consensus::driver::{self, DriverError, LogError};
-use crate::consensus::{HEADER_AHEAD_MAX_MILLIS, StartError};
 use crate::custody::{Custody, CustodyFault};
 use crate::keys::{KeyBytes, KeyFileError, NodeKey};
 use crate::ledger::{Ledger, LedgerApplication, LedgerError};
 use crate::pins::Pinning;
 use crate::serve::access::Roster;
 use crate::serve::directory::{Directory, DirectoryError};
+use crate::serve::status::clock_alarm;
 use crate::serve::{Clock, Parts, Service};
 use crate::store::{OpenStoreError, Store};
 
@@ -32,6 +33,9 @@ pub use folder::{DataFolder, FolderError, NodeFile};
 const CLOCK_CHECK_EVERY: Duration = Duration::from_secs(60);
 /// How long an end may take before the node is left as it is; everything acknowledged is durable at any time.
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// How often it is looked whether work has ended.
+const RELEASE_CHECK_EVERY: Duration = Duration::from_millis(1);
 
 /// How a node is started.
 #[derive(Clone)]
@@ -113,6 +117,8 @@ pub struct NodeHandle {
     network: Network,
     tasks: Vec<JoinHandle<()>>,
     consensus: driver::Task<LedgerError>,
+    pinning: Arc<Pinning>,
+    custody: Arc<Custody>,
     folder: DataFolder,
 }
 
@@ -157,15 +163,15 @@ pub async fn start(options: Options) -> Result<NodeHandle, NodeError> {
 
     let tasks = vec![
         tokio::spawn(service.run(incoming)),
-        tokio::spawn(custody.run()),
-        tokio::spawn(pinning.run(heads)),
+        tokio::spawn(Arc::clone(&custody).run()),
+        tokio::spawn(Arc::clone(&pinning).run(heads)),
         tokio::spawn(watch_clock(Arc::clone(&ledger), clock)),
     ];
     let addresses = network.listen_addresses();
     let (node, chain) = (key.node(), ledger.chain());
     folder.write_node_file(&NodeFile::new(node, chain, &addresses, &config)).map_err(NodeError::NodeFile)?;
     tracing::info!(%node, %chain, ?addresses, height = %ledger.snapshot().newest().height, "node is ready");
-    Ok(NodeHandle { node, chain, addresses, ledger, network, tasks, consensus, folder })
+    Ok(NodeHandle { node, chain, addresses, ledger, network, tasks, consensus, pinning, custody, folder })
 }
 
 async fn open_network(
@@ -180,7 +186,7 @@ async fn open_network(
         Transport::Twin(twin) => Ok(twin.network(key.node().into(), limits)),
         Transport::Sockets => {
             // A port that the system chose is kept, so that those who know it find the node again.
-            let kept = folder.kept_addresses(&config.listen);
+            let kept = folder::kept_addresses(folder.path(), &config.listen);
             if kept != config.listen
                 && let Ok(started) = Network::start(secret.identity(), &kept, limits).await
             {
@@ -252,7 +258,8 @@ impl NodeHandle {
 
     /// Ends the node in order: no more requests, then consensus, then the workers.
     pub async fn shutdown(self) {
-        let Self { ledger, network, tasks, mut consensus, folder, .. } = self;
+        let Self { ledger, network, tasks, mut consensus, pinning, custody, folder, .. } = self;
+        drop((pinning, custody));
         network.shutdown().await;
         ledger.set_consensus(None);
         if tokio::time::timeout(STOP_TIME_MAX, &mut consensus).await.is_err() {
@@ -260,23 +267,50 @@ impl NodeHandle {
             consensus.abort();
         }
         end(tasks).await;
+        released(ledger).await;
         folder.remove_node_file();
         tracing::info!("node has ended");
     }
 
     /// Ends the node as a crash does, as far as one process can: nothing is finished, nothing is written.
     pub async fn kill(self) {
-        let Self { ledger, network, tasks, consensus, .. } = self;
+        let Self { ledger, network, tasks, consensus, pinning, custody, folder, .. } = self;
+        drop((pinning, custody));
         consensus.abort();
         let _ = consensus.await;
         end(tasks).await;
         ledger.set_consensus(None);
         network.shutdown().await;
+        released(ledger).await;
+        drop(folder);
+    }
+
+    /// What keeps pins in step, for tests and for those who look on.
+    pub const fn pinning(&self) -> &Arc<Pinning> {
+        &self.pinning
+    }
+
+    /// Key shares, for tests and for those who look on.
+    pub const fn custody(&self) -> &Arc<Custody> {
+        &self.custody
     }
 
     /// The ledger, for tests and for those who look on.
     pub const fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+}
+
+/// Waits until work that could not be cut short, on the blocking pool, has let go of the databases: whoever starts
+/// the node again in this process must find them closed.
+async fn released(ledger: Arc<Ledger>) {
+    let all = async {
+        while Arc::strong_count(&ledger) > 1 {
+            tokio::time::sleep(RELEASE_CHECK_EVERY).await;
+        }
+    };
+    if tokio::time::timeout(STOP_TIME_MAX, all).await.is_err() {
+        tracing::warn!("some work did not end in time");
     }
 }
 
@@ -290,18 +324,13 @@ async fn end(tasks: Vec<JoinHandle<()>>) {
     }
 }
 
-/// Says so when this machine's clock and the ledger's time do not fit: validators refuse headers that are more
-/// than 30 s ahead of their clock.
+/// Says so in the log when this machine's clock and the ledger's time do not fit.
 async fn watch_clock(ledger: Arc<Ledger>, clock: Clock) {
     let mut newest = ledger.newest();
     loop {
         let time = newest.borrow_and_update().time;
-        let (now, steady) = (clock.now(), clock.steady());
-        if time > now.plus_millis(HEADER_AHEAD_MAX_MILLIS) {
-            tracing::error!(ledger = time.0, clock = now.0, "CLOCK ALARM: the ledger is ahead of this machine's clock");
-        }
-        if now.0.abs_diff(steady.0) > HEADER_AHEAD_MAX_MILLIS {
-            tracing::error!(clock = now.0, steady = steady.0, "CLOCK ALARM: this machine's clock was set while the node ran");
+        if let Some(alarm) = clock_alarm(time, clock.now(), clock.steady()) {
+            tracing::error!(ledger = time.0, clock = clock.now().0, "{alarm}");
         }
         tokio::select! {
             () = tokio::time::sleep(CLOCK_CHECK_EVERY) => {}

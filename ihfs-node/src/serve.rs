@@ -9,16 +9,20 @@ pub mod directory;
 mod join;
 mod key;
 mod ledger;
-mod status;
+pub(crate) mod status;
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ihfs_core::ids::{NodeId, Time};
-use ihfs_net::{Conversation, Incoming, Message, Request};
+use ihfs_net::{Conversation, Incoming, Message, PeerKey, Request};
 use ihfs_proto::ledger::{Reason, Refusal};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::custody::Custody;
 use crate::keys::NodeKey;
@@ -45,6 +49,11 @@ const READS_AT_ONCE: usize = 64;
 /// Peers that wait for decisions or news at once.
 const WAITING_AT_ONCE: usize = 1024;
 
+/// A peer that asked nothing for so long is not counted.
+const SEEN_LATELY: Duration = Duration::from_secs(300);
+/// Most peers whose last request is remembered.
+const SEEN_MAX: usize = 16_384;
+
 /// What the conversations share.
 pub struct Service {
     /// The ledger.
@@ -66,6 +75,9 @@ pub struct Service {
     /// Bytes that members upload to records that do not exist yet.
     pub(crate) unanchored: chunk::Unanchored,
     turns: Turns,
+    seen: Seen,
+    /// Requests for chunks that were denied since the start.
+    denials: AtomicU64,
 }
 
 /// Wall clock, and a clock that goes on from it evenly whatever happens to the wall clock.
@@ -73,13 +85,13 @@ pub struct Service {
 pub struct Clock {
     wall: fn() -> Time,
     started: Time,
-    since: tokio::time::Instant,
+    since: Instant,
 }
 
 impl Clock {
     /// A clock over this source of wall time.
     pub fn new(wall: fn() -> Time) -> Self {
-        Self { wall, started: wall(), since: tokio::time::Instant::now() }
+        Self { wall, started: wall(), since: Instant::now() }
     }
 
     /// The wall clock.
@@ -113,6 +125,29 @@ impl Default for Turns {
     }
 }
 
+/// When peers last asked something.
+#[derive(Default)]
+struct Seen(Mutex<HashMap<PeerKey, Instant>>);
+
+impl Seen {
+    fn note(&self, peer: PeerKey) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= SEEN_MAX && !seen.contains_key(&peer) {
+            seen.retain(|_, at| at.elapsed() < SEEN_LATELY);
+        }
+        if seen.len() < SEEN_MAX || seen.contains_key(&peer) {
+            seen.insert(peer, Instant::now());
+        }
+    }
+
+    /// How many asked something lately.
+    fn count(&self) -> u32 {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = seen.values().filter(|at| at.elapsed() < SEEN_LATELY).count();
+        u32::try_from(lately).unwrap_or(u32::MAX)
+    }
+}
+
 /// What a [`Service`] is made of.
 pub struct Parts {
     /// The ledger.
@@ -141,21 +176,41 @@ impl Service {
         let Parts { ledger, store, custody, roster, directory, pinning, key, clock, unanchored_bytes_max } =
             parts;
         let unanchored = chunk::Unanchored::new(unanchored_bytes_max);
-        let turns = Turns::default();
-        Self { ledger, store, custody, roster, directory, pinning, key, clock, unanchored, turns }
+        Self {
+            ledger,
+            store,
+            custody,
+            roster,
+            directory,
+            pinning,
+            key,
+            clock,
+            unanchored,
+            turns: Turns::default(),
+            seen: Seen::default(),
+            denials: AtomicU64::new(0),
+        }
     }
 
     /// Answers requests until the network is shut down.
     pub async fn run(self: Arc<Self>, mut incoming: Incoming) {
-        // The network bounds how many requests are under way, and their bytes.
-        while let Some(request) = incoming.next().await {
-            tokio::spawn(Arc::clone(&self).answer(request));
+        // The network bounds how many requests are under way, and their bytes. They end with this task.
+        let mut under_way = JoinSet::new();
+        loop {
+            tokio::select! {
+                request = incoming.next() => match request {
+                    Some(request) => { under_way.spawn(Arc::clone(&self).answer(request)); }
+                    None => return,
+                },
+                Some(_) = under_way.join_next() => {}
+            }
         }
     }
 
     async fn answer(self: Arc<Self>, request: Request) {
         let Request { peer, conversation, message, reply, .. } = request;
         let who = self.roster.who(peer);
+        self.seen.note(peer);
         let answer = match conversation {
             Conversation::Join => self.join(message).await,
             Conversation::Chunk => self.chunk(who, message).await,
@@ -184,10 +239,7 @@ impl Service {
 }
 
 /// Does the work when its turn comes, within the deadline.
-async fn in_turn<T>(
-    turns: &Semaphore,
-    work: impl Future<Output = Result<T, Refusal>>,
-) -> Result<T, Refusal> {
+async fn in_turn<T>(turns: &Semaphore, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
     let timed = tokio::time::timeout(WORK_TIME_MAX, async {
         let _turn = turns.acquire().await;
         work.await

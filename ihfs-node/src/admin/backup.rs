@@ -25,8 +25,7 @@ pub fn backup_keys(data: &Path, file: &Path, passphrase: &str, now: Time) -> Res
     let folder = standing(data)?;
     let key = KeyBytes::read(&folder.node_key())?;
     let chain = read_genesis(data)?.chain();
-    let sealed =
-        backup::make(&folder.file("custody.redb"), chain, key.expose(), passphrase.as_bytes(), now)?;
+    let sealed = backup::make(&folder.file("custody.redb"), chain, key.expose(), passphrase.as_bytes(), now)?;
     write_secret(file, &sealed).map_err(|source| AdminError::Io { path: file.to_owned(), source })
 }
 
@@ -36,8 +35,7 @@ pub fn backup_keys(data: &Path, file: &Path, passphrase: &str, now: Time) -> Res
 /// [`AdminError`].
 pub fn restore_keys(data: &Path, file: &Path, passphrase: &str, now: Time) -> Result<usize, AdminError> {
     let folder = standing(data)?;
-    let sealed =
-        fs::read(file).map_err(|source| AdminError::Io { path: file.to_owned(), source })?;
+    let sealed = fs::read(file).map_err(|source| AdminError::Io { path: file.to_owned(), source })?;
     let chain = read_genesis(data)?.chain();
     let restored =
         backup::restore(&folder.file("custody.redb"), &sealed, passphrase.as_bytes(), now, Some(chain))?;

@@ -106,7 +106,13 @@ fn genesis(founding: &Founding, node: &KeyBytes, hospital: &KeyBytes, proof: &Ha
         network: founding.network.clone(),
         time: founding.now,
         validators: ValidatorSet::new(vec![validator]).expect("one validator with power makes a set"),
-        nodes: vec![GenesisNode { node, hospital: hospital.member(), region: Region(0), weight: 1, addresses }],
+        nodes: vec![GenesisNode {
+            node,
+            hospital: hospital.member(),
+            region: Region(0),
+            weight: 1,
+            addresses,
+        }],
         members: vec![GenesisMember::hospital(hospital.public(), proof.commitment())],
         policy: Policy::default(),
     }

@@ -12,7 +12,7 @@ use super::AdminError;
 use crate::config::Config;
 use crate::keys::KeyBytes;
 use crate::run::DataFolder;
-use crate::run::folder::{hospital_key, node_key, read_genesis, read_node_file};
+use crate::run::folder::{hospital_key, kept_addresses, node_key, read_genesis, read_node_file};
 
 /// How long an invite is good unless said otherwise, in milliseconds: a week.
 pub const INVITE_LIFE: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -63,7 +63,7 @@ fn addresses(data: &Path, config: &Config) -> Result<Vec<String>, AdminError> {
     if let Some(running) = read_node_file(data) {
         return Ok(running.announce);
     }
-    let listening: Vec<String> =
-        config.listen.iter().filter(|at| at.port() != 0).map(ToString::to_string).collect();
+    let kept = kept_addresses(data, &config.listen);
+    let listening: Vec<String> = kept.iter().filter(|at| at.port() != 0).map(ToString::to_string).collect();
     if listening.is_empty() { Err(AdminError::NoAddress) } else { Ok(listening) }
 }

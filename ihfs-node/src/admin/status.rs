@@ -1,6 +1,6 @@
 //! How a running node fares, and whom its hospital registered: asked of the node itself, as its hospital.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ihfs_core::codec;
@@ -8,7 +8,7 @@ use ihfs_core::ids::MemberId;
 use ihfs_core::ledger::state::{ENTRY_BYTES_MAX, MemberEntry, StateKey};
 use ihfs_core::members::Handle;
 use ihfs_core::words::fingerprint_words;
-use ihfs_net::{Conversation, Limits, Message, Network, PeerKey};
+use ihfs_net::{Conversation, Limits, Message, Network, PeerKey, RequestError};
 use ihfs_proto::ledger::{Prove, request, response};
 use ihfs_proto::status::{self as proto, NodeStatus};
 use serde::Serialize;
@@ -77,8 +77,7 @@ pub async fn members(data: &Path) -> Result<Vec<Listed>, AdminError> {
     };
     let mut listed = Vec::new();
     for known in known {
-        let member =
-            MemberId::try_from(known.member.as_ref()).map_err(|_| AdminError::NotUnderstood)?;
+        let member = MemberId::try_from(known.member.as_ref()).map_err(|_| AdminError::NotUnderstood)?;
         let handle = Handle::parse(&known.handle).map_err(|_| AdminError::NotUnderstood)?;
         if let Some(entry) = peer.member(member).await? {
             listed.push(Listed {
@@ -96,6 +95,7 @@ pub async fn members(data: &Path) -> Result<Vec<Listed>, AdminError> {
 
 /// The node that runs in a data folder.
 struct Peer {
+    data: PathBuf,
     file: NodeFile,
     network: Network,
     node: PeerKey,
@@ -112,7 +112,7 @@ impl Peer {
         for address in &file.listen {
             network.add_address(node.into(), *address);
         }
-        Ok(Self { file, network, node: node.into() })
+        Ok(Self { data: data.to_owned(), file, network, node: node.into() })
     }
 
     async fn ask<A: prost_message::Answer>(
@@ -122,7 +122,14 @@ impl Peer {
     ) -> Result<A, AdminError> {
         let (header, body) = request.parts();
         let message = Message { header, body };
-        let answer = self.network.request(self.node, conversation, message, ANSWER_TIME_MAX).await?;
+        let answer = self.network.request(self.node, conversation, message, ANSWER_TIME_MAX).await;
+        let answer = answer.map_err(|error| match error {
+            // A node that was killed leaves its file behind.
+            RequestError::Unreachable { .. } | RequestError::WrongPeer { .. } => {
+                AdminError::NotRunning { data: self.data.clone() }
+            }
+            error => AdminError::Request(error),
+        })?;
         A::read(answer.header, answer.body).ok_or(AdminError::NotUnderstood)
     }
 
@@ -182,4 +189,3 @@ mod prost_message {
         }
     }
 }
-

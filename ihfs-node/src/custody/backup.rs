@@ -82,7 +82,8 @@ pub fn make(
 ) -> Result<Vec<u8>, BackupError> {
     let rows = Shares::open(path)?.rows()?;
     let rows = rows.into_iter().map(|(grant, row)| (grant, ByteBuf::from(row))).collect();
-    let backup = Backup { chain, made: now, expires: now.plus_millis(BACKUP_LIFE), node_key: *node_key, rows };
+    let backup =
+        Backup { chain, made: now, expires: now.plus_millis(BACKUP_LIFE), node_key: *node_key, rows };
     let plaintext = codec::encode(&backup);
     let salt: [u8; SALT_BYTES] = rand::random();
     let key = passphrase_key(passphrase, &salt).map_err(|_| BackupError::NoMemory)?;

@@ -222,9 +222,7 @@ impl Shares {
                 .collect()
         };
         let rows = read().map_err(Box::new)?.into_iter();
-        Ok(rows
-            .filter_map(|(grant, row)| Some((GrantId::try_from(grant.as_slice()).ok()?, row)))
-            .collect())
+        Ok(rows.filter_map(|(grant, row)| Some((GrantId::try_from(grant.as_slice()).ok()?, row))).collect())
     }
 
     /// Puts rows of a backup back.

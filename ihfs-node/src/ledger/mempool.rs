@@ -98,7 +98,8 @@ impl Mempool {
         let mut order: Vec<MemberId> = Vec::new();
         let after = pool.turn.map_or(Bound::Unbounded, Bound::Excluded);
         order.extend(pool.queues.range((after, Bound::Unbounded)).map(|(member, _)| *member));
-        order.extend(pool.queues.keys().filter(|member| !order.contains(member)).copied().collect::<Vec<_>>());
+        order
+            .extend(pool.queues.keys().filter(|member| !order.contains(member)).copied().collect::<Vec<_>>());
         let mut room = BLOCK_BYTES_MAX - BLOCK_OVERHEAD_BYTES;
         let mut chosen = Vec::new();
         for place in 0..WAITING_PER_MEMBER_MAX {
@@ -197,11 +198,8 @@ mod tests {
             add(&pool, 1, number).unwrap();
         }
         add(&pool, 2, 0).unwrap();
-        let members: Vec<u8> = pool
-            .candidates()
-            .iter()
-            .map(|signed| signed.open().unwrap().member.as_bytes()[0])
-            .collect();
+        let members: Vec<u8> =
+            pool.candidates().iter().map(|signed| signed.open().unwrap().member.as_bytes()[0]).collect();
         assert_eq!(members, [1, 2, 1, 1]);
     }
 

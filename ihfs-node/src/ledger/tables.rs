@@ -10,12 +10,9 @@ use ihfs_core::ledger::lists::{ListItem, ListKey};
 use ihfs_core::ledger::news::News;
 use ihfs_core::ledger::proof::{PageReader, TreeUpdate};
 use ihfs_core::ledger::rules::Writes;
-use ihfs_core::ledger::state::{
-    self, ConsortiumEntry, ReadFailed, StateError, StateKey, StateReader,
-};
+use ihfs_core::ledger::state::{self, ConsortiumEntry, ReadFailed, StateError, StateKey, StateReader};
 use redb::{
-    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, TableError,
-    WriteTransaction,
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;

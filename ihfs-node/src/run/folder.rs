@@ -213,18 +213,6 @@ impl DataFolder {
         hospital_handle(&self.path)
     }
 
-    /// The addresses to listen on: a port that the system chose before in place of 0.
-    pub fn kept_addresses(&self, listen: &[SocketAddr]) -> Vec<SocketAddr> {
-        let kept = fs::read(self.file(ADDRESSES_FILE)).ok();
-        let kept: Vec<SocketAddr> =
-            kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        let keep = |(place, address): (usize, &SocketAddr)| match kept.get(place) {
-            Some(kept) if address.port() == 0 && kept.ip() == address.ip() => *kept,
-            _ => *address,
-        };
-        listen.iter().enumerate().map(keep).collect()
-    }
-
     /// Says that the node answers.
     pub(super) fn write_node_file(&self, node: &NodeFile) -> io::Result<()> {
         replace(&self.file(ADDRESSES_FILE), &serde_json::to_vec(&node.listen)?)?;
@@ -248,6 +236,18 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// What the running node says of itself.
 pub fn read_node_file(data: &Path) -> Option<NodeFile> {
     serde_json::from_slice(&fs::read(data.join(NODE_FILE)).ok()?).ok()
+}
+
+/// The addresses to listen on: a port that the system chose before in place of 0.
+pub fn kept_addresses(data: &Path, listen: &[SocketAddr]) -> Vec<SocketAddr> {
+    let kept = fs::read(data.join(ADDRESSES_FILE)).ok();
+    let kept: Vec<SocketAddr> =
+        kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let keep = |(place, address): (usize, &SocketAddr)| match kept.get(place) {
+        Some(kept) if address.port() == 0 && kept.ip() == address.ip() => *kept,
+        _ => *address,
+    };
+    listen.iter().enumerate().map(keep).collect()
 }
 
 /// The node's key file in a data folder.

@@ -151,7 +151,8 @@ pub fn may_prove(snapshot: &Snapshot, who: Who, key: &[u8]) -> Result<bool, Ledg
         (0..=4 | 6 | 7 | 9 | 18..=20, _, _) => Ok(true),
         (5, Some(of), _) => Ok(MemberId::from_bytes(of) == member),
         (8, Some(device), _) => {
-            let entry: Option<DeviceEntry> = snapshot.read(&StateKey::Device(DeviceId::from_bytes(device)))?;
+            let entry: Option<DeviceEntry> =
+                snapshot.read(&StateKey::Device(DeviceId::from_bytes(device)))?;
             Ok(entry.is_some_and(|entry| entry.member == member))
         }
         (10 | 11 | 17, Some(record), _) => may_see_record(snapshot, member, RecordId::from_bytes(record)),

@@ -4,6 +4,7 @@
 //! from another record of the same owner: naming a chunk gives nobody its bytes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -42,6 +43,11 @@ impl Service {
             }
             _ => Err(malformed("not a request of the chunk conversation")),
         };
+        if let Err(refusal) = &answer
+            && matches!(refusal.reason(), Reason::NoGrant | Reason::NotOpened)
+        {
+            self.denials.fetch_add(1, Ordering::Relaxed);
+        }
         let (answer, body) = answer.unwrap_or_else(|refusal| (Answer::Refusal(refusal), Bytes::new()));
         Message { header: ihfs_proto::encode(&Response { response: Some(answer) }), body }
     }
@@ -58,8 +64,7 @@ impl Service {
             return Err(not_allowed(record.as_bytes(), "chunks are for members"));
         };
         let snapshot = self.ledger.snapshot();
-        let standing =
-            access::standing(&snapshot, member, record, self.clock.steady()).map_err(broken)?;
+        let standing = access::standing(&snapshot, member, record, self.clock.steady()).map_err(broken)?;
         let asking = Asking { member, record, standing };
         let plain = |answer| (answer, Bytes::new());
         match ask {
@@ -106,12 +111,7 @@ impl Service {
         Ok((Answer::Got(Got {}), bytes))
     }
 
-    async fn vouch(
-        &self,
-        asking: &Asking,
-        snapshot: Arc<Snapshot>,
-        vouch: Vouch,
-    ) -> Result<Answer, Refusal> {
+    async fn vouch(&self, asking: &Asking, snapshot: Arc<Snapshot>, vouch: Vouch) -> Result<Answer, Refusal> {
         asking.check_may_write()?;
         let voucher = Voucher {
             store: self.store.clone(),
@@ -373,4 +373,3 @@ fn refuse_delta(error: ReadDeltaError) -> Refusal {
         ReadDeltaError::Delta(error) => malformed(&error.to_string()),
     }
 }
-

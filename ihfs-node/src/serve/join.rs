@@ -51,8 +51,10 @@ impl Service {
         let transaction = signed.open().map_err(|error| malformed(&error.to_string()))?;
         let proof = match transaction.operations.as_slice() {
             [Operation::AddDevice(_)] => None,
-            [Operation::RegisterMember(new)] => handle_of(&new.admission, &redeem.handle_proof)?,
-            _ => return Err(malformed("joining is registering a member or adding a device, alone")),
+            [Operation::RegisterMember(new), records @ ..] if records.iter().all(creates_record) => {
+                handle_of(&new.admission, &redeem.handle_proof)?
+            }
+            _ => return Err(malformed("joining is registering a member with records, or adding a device")),
         };
         if let Some(proof) = proof.clone() {
             self.check_free(member, proof).await?;
@@ -73,6 +75,10 @@ impl Service {
         });
         in_turn(&self.turns.read, work).await
     }
+}
+
+const fn creates_record(operation: &Operation) -> bool {
+    matches!(operation, Operation::CreateRecord(_))
 }
 
 /// The handle that opens the commitment of the invite.

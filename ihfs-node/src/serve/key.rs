@@ -122,5 +122,9 @@ fn refuse(grant: &ihfs_core::ids::GrantId, denied: Denied) -> Refusal {
         Denied::Fault(fault) => return broken(fault),
         Denied::State(fault) => return broken(fault),
     };
-    Refusal { reason: reason.into(), subject: Bytes::copy_from_slice(grant.as_bytes()), detail: denied.to_string() }
+    Refusal {
+        reason: reason.into(),
+        subject: Bytes::copy_from_slice(grant.as_bytes()),
+        detail: denied.to_string(),
+    }
 }

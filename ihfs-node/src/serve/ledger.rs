@@ -20,7 +20,9 @@ use ihfs_proto::ledger::{
 use ihfs_proto::{ITEMS_BYTES_MAX, PROVE_KEYS_MAX};
 
 use super::access::{self, Who};
-use super::{SUBMIT_TIME_MAX, Service, WAIT_TIME_MAX, blocking, broken, busy, in_turn, malformed, not_allowed};
+use super::{
+    SUBMIT_TIME_MAX, Service, WAIT_TIME_MAX, blocking, broken, busy, in_turn, malformed, not_allowed,
+};
 use crate::ledger::{Snapshot, SubmitError};
 
 /// Most handovers of one answer: with a certificate and a set of 256 validators each they fit a body.
@@ -124,7 +126,10 @@ impl Service {
         let work = blocking(move || {
             let snapshot = ledger.snapshot();
             if !access::may_list(&snapshot, who, list).map_err(broken)? {
-                return Err(not_allowed(&list.to_bytes()[1..], "this list is shown to those that it is about"));
+                return Err(not_allowed(
+                    &list.to_bytes()[1..],
+                    "this list is shown to those that it is about",
+                ));
             }
             let end = if ask.end == 0 { u64::MAX } else { ask.end };
             let items = snapshot.items(list, ask.from, end, ITEMS_BYTES_MAX).map_err(broken)?;
@@ -211,4 +216,3 @@ fn proved_entry(snapshot: &Snapshot, key: &[u8]) -> Result<ProvedEntry, Refusal>
     let proof = proof::prove(snapshot, snapshot.newest().height, key).map_err(broken)?;
     Ok(ProvedEntry { value: value.map(Into::into), proof: proof.to_bytes().into() })
 }
-

@@ -1,6 +1,8 @@
 //! How the node fares: every figure measured when it is asked for.
 
-use ihfs_core::ids::MemberId;
+use std::sync::atomic::Ordering;
+
+use ihfs_core::ids::{MemberId, Time};
 use ihfs_core::ledger::state::{NodeEntry, StateKey};
 use ihfs_core::members::Handle;
 use ihfs_net::Message;
@@ -11,9 +13,20 @@ use ihfs_proto::status::{KnownMember, MemberList, NodeStatus, Request, Response}
 
 use super::access::Who;
 use super::{Service, blocking, broken, in_turn, malformed, not_allowed};
+use crate::consensus::HEADER_AHEAD_MAX_MILLIS;
 
 /// Most members of one answer: with 40 bytes of handle each they fit a body.
 const MEMBERS_MAX: usize = 5000;
+
+/// What is wrong with this machine's clock, if anything: validators refuse headers that are more than 30 s ahead
+/// of theirs.
+pub(crate) fn clock_alarm(newest: Time, now: Time, steady: Time) -> Option<&'static str> {
+    if newest > now.plus_millis(HEADER_AHEAD_MAX_MILLIS) {
+        return Some("CLOCK ALARM: the ledger is ahead of this machine's clock");
+    }
+    let was_set = now.0.abs_diff(steady.0) > HEADER_AHEAD_MAX_MILLIS;
+    was_set.then_some("CLOCK ALARM: this machine's clock was set while the node ran")
+}
 
 impl Service {
     /// Answers one message of the status conversation.
@@ -57,7 +70,8 @@ impl Service {
         });
         let (store, key_shares) = in_turn(&self.turns.read, work).await?;
         let newest = self.ledger.snapshot().newest();
-        let faults = [Some(self.ledger.last_error()), store.last_error, self.pinning.last_error()];
+        let clock = clock_alarm(newest.time, self.clock.now(), self.clock.steady()).map(str::to_owned);
+        let faults = [clock, Some(self.ledger.last_error()), store.last_error, self.pinning.last_error()];
         Ok(NodeStatus {
             measured: self.clock.now().0,
             height: newest.height.0,
@@ -67,10 +81,23 @@ impl Service {
             free_bytes: store.free_bytes,
             key_shares,
             releases: self.custody.releases(),
-            denials: self.custody.denials(),
-            peers: 0,
+            denials: self.custody.denials() + self.denials.load(Ordering::Relaxed),
+            peers: self.seen.count(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             last_error: faults.into_iter().flatten().find(|fault| !fault.is_empty()).unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_a_day_off_raises_the_alarm() {
+        let (day, now) = (24 * 60 * 60 * 1000, Time(1 << 40));
+        assert_eq!(clock_alarm(now, now, now), None);
+        assert!(clock_alarm(now.plus_millis(day), now, now).unwrap().contains("ahead"));
+        assert!(clock_alarm(Time(0), now.plus_millis(day), now).unwrap().contains("was set"));
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use ihfs_core::codec;
 use ihfs_core::crypto::sign::{self, Purpose, Signature};
-use ihfs_core::ids::{BlockId, ChunkId, Height, RecordId};
+use ihfs_core::ids::{BlockId, ChunkId, Height, RecordId, Version};
 use ihfs_core::invitation::Invitation;
 use ihfs_core::ledger::block::{HEADER_BYTES_MAX, Header};
 use ihfs_core::ledger::certificate::{CERTIFICATE_BYTES_MAX, Certificate};
@@ -86,6 +86,71 @@ async fn a_record_is_put_shared_opened_read_and_revoked() {
     assert_eq!(reason(doctor.get(record, chunk).await), Reason::NoGrant);
     assert_eq!(reason(doctor.open(shared.grant).await), Reason::Rules);
     assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_anchored_is_pinned_and_a_writers_drops_are_ignored() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, doctor) = hospital(&twin).await;
+    let record = patient.create([7; 32]).await;
+    let chunk = patient.save(record, 0, b"sealed bytes").await.unwrap();
+    // The chunk, the delta and the root.
+    assert_eq!(node.pinning().wait_for(record, Version(1)).await.unwrap().chunks, 3);
+    let grant = patient.share_as(record, &doctor, 1, true).await.unwrap().grant;
+    assert_eq!(reason(doctor.put(record, b"too early").await), Reason::NotOpened);
+    doctor.open(grant).await.unwrap();
+    let report = doctor.save_as_writer(record, 1, grant, b"a report", chunk).await.unwrap();
+    assert_eq!(node.pinning().wait_for(record, Version(2)).await.unwrap().chunks, 6);
+    assert_eq!(patient.get(record, report).await.unwrap(), "a report");
+    patient.revoke(record, doctor.id()).await;
+    assert_eq!(reason(doctor.put(record, b"too late").await), Reason::NoGrant);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_custodian_destroys_what_the_ledger_ended_before_it_serves() {
+    let twin = Twin::new(1);
+    let (data, node, patient, doctor) = hospital(&twin).await;
+    let record = patient.create([7; 32]).await;
+    patient.save(record, 0, b"sealed bytes").await.unwrap();
+    let (kept, ended) = (patient.share(record, &doctor, 1).await.unwrap(), [9; 32]);
+    let other = patient.create(ended).await;
+    patient.save(other, 0, b"other bytes").await.unwrap();
+    patient.share(other, &doctor, 2).await.unwrap();
+    node.shutdown().await;
+
+    let backup = data.path().join("backup");
+    let passphrase = "correct horse battery";
+    admin::backup_keys(data.path(), &backup, passphrase, system_clock()).unwrap();
+    assert!(admin::restore_keys(data.path(), &backup, "another passphrase", system_clock()).is_err());
+    let month = system_clock().plus_millis(31 * 24 * 60 * 60 * 1000);
+    assert!(admin::restore_keys(data.path(), &backup, passphrase, month).is_err());
+
+    let node = start(data.path(), &twin).await;
+    patient.revoke(other, doctor.id()).await;
+    node.shutdown().await;
+    std::fs::remove_file(data.path().join("custody.redb")).unwrap();
+    assert_eq!(admin::restore_keys(data.path(), &backup, passphrase, system_clock()).unwrap(), 2);
+
+    let node = start(data.path(), &twin).await;
+    assert_eq!(node.custody().count().unwrap(), 1);
+    let opening = doctor.open(kept.grant).await.unwrap();
+    assert!(doctor.release(opening, kept.grant).await.is_ok());
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_device_is_a_guest_from_the_next_block() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, _) = hospital(&twin).await;
+    let removal = patient.removal_of_own_device();
+    patient.submit_signed(&removal).await.unwrap();
+    let head = ledger::request::Request::Head(ledger::Head { nonce: Bytes::new() });
+    let (header, body) = ihfs_proto::to_parts(&ledger::Request { request: Some(head) });
+    let message = Message { header, body };
+    let answer = patient.network.request(patient.node, Conversation::Ledger, message, DEADLINE).await;
+    assert_eq!(answer, Err(RequestError::NotAdmitted { peer: patient.node }));
     node.shutdown().await;
 }
 
@@ -264,9 +329,8 @@ async fn waiting_is_answered_by_the_next_block_or_when_the_time_is_over() {
 async fn a_handle_is_found_exactly_or_not() {
     let twin = Twin::new(1);
     let (_data, node, patient, doctor) = hospital(&twin).await;
-    let resolve = |handle: &str| {
-        ledger::request::Request::Resolve(ledger::Resolve { handle: handle.to_owned() })
-    };
+    let resolve =
+        |handle: &str| ledger::request::Request::Resolve(ledger::Resolve { handle: handle.to_owned() });
     let found = patient.ask_ledger(resolve("dr.lee@st-mary")).await;
     let ledger::response::Response::Resolved(found) = found else { panic!("resolved") };
     assert_eq!(found.member.as_ref(), doctor.id().as_bytes());

@@ -20,8 +20,8 @@ use ihfs_core::ids::{
 use ihfs_core::invitation::Invitation;
 use ihfs_core::ledger::identity::{DeviceKeys, MemberSealingKey, Role};
 use ihfs_core::ledger::operation::{
-    Admission, Anchor, Conditions, CreateRecord, Custodian, Grant, GrantDigests, GrantPurpose, Open, Operation,
-    RegisterMember, Revoke, RevokeTarget,
+    Admission, Anchor, Conditions, CreateRecord, Custodian, Grant, GrantDigests, GrantPurpose, Open,
+    Operation, RegisterMember, RemoveDevice, Revoke, RevokeTarget,
 };
 use ihfs_core::ledger::transaction::{SignedTransaction, Transaction};
 use ihfs_core::members::HandleProof;
@@ -146,6 +146,18 @@ impl Member {
         }
     }
 
+    /// Removes the device that this member asks with; signed by the member key.
+    pub fn removal_of_own_device(&self) -> SignedTransaction {
+        let member_key = self.seed.member_key();
+        let next = self.seed.sealing_key(Generation(1)).public();
+        let removal = RemoveDevice {
+            device: DeviceId::from_bytes(self.device.public()),
+            sealing: MemberSealingKey::sign(&member_key, Generation(1), next),
+            secrets: Vec::new(),
+        };
+        self.transaction(vec![Operation::RemoveDevice(Box::new(removal))]).sign(&member_key)
+    }
+
     pub async fn submit(&self, operations: Vec<Operation>) -> Result<TransactionId, Refusal> {
         let signed = self.transaction(operations).sign(&self.device);
         self.submit_signed(&signed).await.map(|_| signed.id())
@@ -241,6 +253,28 @@ impl Member {
         self.submit(vec![anchor(record, base, delta, root, receipt)]).await.map(|_| id)
     }
 
+    /// The same, by a writer under his grant; his delta also drops a chunk.
+    pub async fn save_as_writer(
+        &self,
+        record: RecordId,
+        base: u64,
+        grant: GrantId,
+        bytes: &[u8],
+        dropped: ChunkId,
+    ) -> Result<ChunkId, Refusal> {
+        let id = self.put(record, bytes).await?;
+        let added = BTreeMap::from([(id, bytes.len() as u32)]);
+        let delta = Delta { added, dropped: [dropped].into() }.encode().unwrap().pop().unwrap();
+        self.put(record, &delta.bytes).await?;
+        let root = self.put(record, b"a writer's root").await?;
+        let receipt = self.vouch(record, delta.id, root, &[]).await?;
+        let mut operation = anchor(record, base, delta.id, root, receipt);
+        if let Operation::Anchor(anchor) = &mut operation {
+            anchor.grant = Some(grant);
+        }
+        self.submit(vec![operation]).await.map(|_| id)
+    }
+
     pub async fn create(&self, nonce: [u8; 32]) -> RecordId {
         self.submit(vec![Operation::CreateRecord(CreateRecord { nonce })]).await.unwrap();
         RecordId::of(self.id(), &nonce)
@@ -248,6 +282,17 @@ impl Member {
 
     /// Leaves a key share with the node and grants the record.
     pub async fn share(&self, record: RecordId, reader: &Self, nonce: u8) -> Result<Shared, Refusal> {
+        self.share_as(record, reader, nonce, false).await
+    }
+
+    /// The same, to write too.
+    pub async fn share_as(
+        &self,
+        record: RecordId,
+        reader: &Self,
+        nonce: u8,
+        write: bool,
+    ) -> Result<Shared, Refusal> {
         let grant = GrantId::of(record, &[nonce; 32]);
         let subject = GrantSubject { chain: self.chain, grant, record, epoch: Epoch(0), reader: reader.id() };
         let salt = Digest::from_bytes([nonce; 32]);
@@ -276,7 +321,7 @@ impl Member {
         let conditions = Conditions {
             record,
             reader: reader.id(),
-            write: false,
+            write,
             snapshot: None,
             purpose: GrantPurpose::Treatment,
             not_before: Time(0),

@@ -1,0 +1,125 @@
+//! Words of the commands about files and folders.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use clap_complete::engine::ArgValueCompleter;
+
+use crate::complete::locations;
+
+/// `ihfs put`.
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    /// Files and folders here; "-" is standard input
+    #[arg(required = true, value_name = "SOURCE", value_hint = ValueHint::AnyPath)]
+    pub(crate) sources: Vec<PathBuf>,
+    /// Where they go: into it if it is a folder, else as it
+    #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
+    pub(crate) location: OsString,
+}
+
+/// `ihfs ls`.
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Folder or file
+    #[arg(default_value = "/", value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
+    pub(crate) location: OsString,
+    /// One line each, with kind, mode, size and time
+    #[arg(short, long)]
+    pub(crate) long: bool,
+}
+
+/// `ihfs stat`.
+#[derive(Debug, Args)]
+pub(crate) struct Stat {
+    /// File or folder
+    #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
+    pub(crate) location: OsString,
+}
+
+/// `ihfs cat`.
+#[derive(Debug, Args)]
+pub(crate) struct Cat {
+    /// Files
+    #[arg(required = true, value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
+    pub(crate) locations: Vec<OsString>,
+}
+
+/// `ihfs get`.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// File or folder
+    #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
+    pub(crate) location: OsString,
+    /// Where it goes: into it if it is a folder, else as it
+    #[arg(default_value = ".", value_name = "TARGET", value_hint = ValueHint::AnyPath)]
+    pub(crate) target: PathBuf,
+}
+
+/// `ihfs mv`.
+#[derive(Debug, Args)]
+pub(crate) struct Mv {
+    /// What moves
+    #[arg(value_name = "FROM", add = ArgValueCompleter::new(locations))]
+    pub(crate) from: OsString,
+    /// Its new place
+    #[arg(value_name = "TO", add = ArgValueCompleter::new(locations))]
+    pub(crate) to: OsString,
+}
+
+/// `ihfs rm`.
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Files and folders
+    #[arg(required = true, value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
+    pub(crate) locations: Vec<OsString>,
+    /// Folders with everything in them
+    #[arg(short, long)]
+    pub(crate) recursive: bool,
+}
+
+/// `ihfs mkdir`.
+#[derive(Debug, Args)]
+pub(crate) struct Mkdir {
+    /// Folders
+    #[arg(required = true, value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
+    pub(crate) locations: Vec<OsString>,
+    /// The folders above them too
+    #[arg(short, long)]
+    pub(crate) parents: bool,
+}
+
+/// `ihfs history`.
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// File or folder
+    #[arg(default_value = "/", value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
+    pub(crate) location: OsString,
+}
+
+/// `ihfs restore`.
+#[derive(Debug, Args)]
+#[command(disable_version_flag = true)]
+pub(crate) struct Restore {
+    /// File or folder
+    #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
+    pub(crate) location: OsString,
+    /// The version to bring back, as `history` numbers them
+    #[arg(id = "old-version", long = "version", value_name = "N")]
+    pub(crate) version: u64,
+    /// Put it there instead of in its old place
+    #[arg(long, value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
+    pub(crate) to: Option<OsString>,
+}
+
+/// `ihfs prune`.
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Record whose old versions go
+    #[arg(default_value = "/", value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
+    pub(crate) location: OsString,
+    /// How many of the newest versions stay
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keep: u64,
+}

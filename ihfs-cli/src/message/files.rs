@@ -1,0 +1,141 @@
+//! Advice on finding, reading and writing files.
+
+use ihfs_client::fetch::FetchError;
+use ihfs_client::put::PutError;
+use ihfs_client::received::OpeningError;
+use ihfs_client::record::RecordError;
+use ihfs_client::resolve::ResolveError;
+use ihfs_client::upload::UploadError;
+use ihfs_client::writing::CommitError;
+use ihfs_core::tree::TreeError;
+use ihfs_core::tree::edit::EditError;
+
+use super::{Advice, advice, denied, network, not_found, people};
+
+pub(super) fn resolve(error: &ResolveError) -> Advice {
+    match error {
+        ResolveError::Record(error) => record(error),
+        ResolveError::Opening(error) => opening(error),
+        ResolveError::NotFound { .. } => {
+            not_found("not-found", "`ihfs ls` shows what stands in the folder above it.")
+        }
+        ResolveError::NotAFolder { .. } => not_found("not-a-folder", "`ihfs stat` shows what it is."),
+        ResolveError::TooDeep { .. } => advice("too-deep", "Move it further up."),
+    }
+}
+
+pub(super) fn opening(error: &OpeningError) -> Advice {
+    match error {
+        OpeningError::View(error) => network::view(error),
+        OpeningError::NotShared { .. } | OpeningError::NestedNotShared { .. } => denied(
+            "not-shared",
+            "`ihfs received` shows what is shared with you. Ask the owner to share it again.",
+        ),
+        OpeningError::Submit(error) => network::submit(error),
+        OpeningError::NoGeneration { .. } => no_generation(),
+        OpeningError::TooFewShares { last: Some(error), .. } => network::ask(error),
+        OpeningError::TooFewShares { last: None, .. } => {
+            advice("too-few-shares", "Custodians cannot be reached: try again later.")
+        }
+        OpeningError::Share(_) | OpeningError::Grant(_) => advice(
+            "bad-grant",
+            "A custodian or the owner gave something wrong. Ask the owner to share it again.",
+        ),
+    }
+}
+
+pub(super) fn record(error: &RecordError) -> Advice {
+    match error {
+        RecordError::View(error) => network::view(error),
+        RecordError::Unknown { .. } => not_found("no-record", "`ihfs ls` shows what there is."),
+        RecordError::NotOwn { .. } => denied("not-own", "Ask the owner to share it with you."),
+        RecordError::NoGeneration { .. } => no_generation(),
+        RecordError::OtherVersion { .. } => denied("other-version", "Only that version was shared with you."),
+        RecordError::NotReadable { .. } => advice(
+            "not-yet-readable",
+            "The owner's device has to renew your grant; it does so with the owner's next command.",
+        ),
+        RecordError::Fetch(error) => fetch(error),
+        RecordError::Open(_) | RecordError::Root(_) => damaged(),
+        RecordError::Tree(error) => tree(error),
+    }
+}
+
+pub(super) fn tree(error: &TreeError<FetchError>) -> Advice {
+    match error {
+        TreeError::Source(error) => fetch(error),
+        _ => damaged(),
+    }
+}
+
+pub(super) fn fetch(error: &FetchError) -> Advice {
+    match error {
+        FetchError::Ask { reason, .. } => network::ask(reason),
+        FetchError::Damaged(_) => damaged(),
+        FetchError::TimedOut { .. } => {
+            advice("timed-out", "Look at the network of this machine and run it again.")
+        }
+    }
+}
+
+pub(super) fn put(error: &PutError) -> Advice {
+    match error {
+        PutError::Local { .. } => {
+            advice("local-file", "Look whether the file is there and whether you may read it.")
+        }
+        PutError::Changing { .. } => advice("changing", "Wait until nothing writes to it, and run it again."),
+        PutError::Name(_) => advice("bad-name", "Rename it."),
+        PutError::Metadata(_) => advice("bad-metadata", "Take off what is named, and run it again."),
+        PutError::Content(_) => advice("too-large", "Split the file."),
+        PutError::Resolve(error) => resolve(error),
+        PutError::Record(error) => record(error),
+        PutError::Upload(error) => upload(error),
+        PutError::Commit(error) => commit(error),
+    }
+}
+
+pub(super) fn upload(error: &UploadError) -> Advice {
+    match error {
+        UploadError::Ask(error) => network::ask(error),
+        UploadError::Receipt { .. } | UploadError::WrongReceipt { .. } => {
+            advice("bad-receipt", "The node is broken or lies: tell the hospital. Running it again goes on.")
+        }
+        UploadError::Delta(_) => advice("too-much-at-once", "Put it in several parts."),
+    }
+}
+
+pub(super) fn commit(error: &CommitError) -> Advice {
+    match error {
+        CommitError::Record(error) => record(error),
+        CommitError::Conflict { .. } | CommitError::EpochMoved { .. } => {
+            advice("conflict", "Run it again: what was uploaded is not sent twice.")
+        }
+        CommitError::ReadOnly { .. } => denied("read-only", "Ask the owner to share it with --write."),
+        CommitError::Edit(error) => edit(error),
+        CommitError::Tree(error) => tree(error),
+        CommitError::Root(_) => advice("too-much-at-once", "The record holds too many shared parts."),
+        CommitError::Upload(error) => upload(error),
+        CommitError::Issue(error) => people::issue(error),
+        CommitError::Submit(error) => network::submit(error),
+        CommitError::View(error) => network::view(error),
+    }
+}
+
+pub(super) fn edit(error: &EditError<FetchError>) -> Advice {
+    match error {
+        EditError::Tree(error) => tree(error),
+        EditError::NotFound { .. } => not_found("not-found", "`ihfs ls` shows what there is."),
+        _ => advice("cannot-change", "`ihfs ls` and `ihfs stat` show what stands there."),
+    }
+}
+
+const fn no_generation() -> Advice {
+    denied(
+        "device-removed",
+        "This device was removed, or has not caught up: run `ihfs recover` with your sheet.",
+    )
+}
+
+const fn damaged() -> Advice {
+    advice("damaged", "Nothing wrong was written. What the node keeps is damaged: tell the hospital.")
+}

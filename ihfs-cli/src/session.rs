@@ -1,0 +1,96 @@
+//! Opens the identity for a command: keys from the agent or by the passphrase, and the way to the network.
+
+use std::sync::Arc;
+
+use ihfs_client::client::Client;
+use ihfs_client::home::Home;
+use ihfs_client::openings::{InProcess, OpeningStore};
+use ihfs_core::crypto::keyring::Keyring;
+use ihfs_core::ids::{GrantId, Time};
+use zeroize::Zeroizing;
+
+use crate::agent::client::Agent;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::solo::{Solo, SoloError, SoloStatus};
+use crate::until::show_time;
+
+/// The identity's folder, which must be set up.
+///
+/// # Errors
+/// [`Failure::Home`].
+pub(crate) fn home(config: &Config) -> Result<Home, Failure> {
+    let home = Home::at(&config.home);
+    home.network()?;
+    Ok(home)
+}
+
+/// Opens the keys and connects.
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) fn open(config: &Config) -> Result<Client, Failure> {
+    let home = home(config)?;
+    check_solo(config)?;
+    let agent = Agent::of(&config.home);
+    let keys = match agent.keyring()? {
+        Some(bytes) => Keyring::from_secret_bytes(&bytes)?,
+        None => by_passphrase(config, &home)?,
+    };
+    let client =
+        Client::connect(&home, Arc::new(keys), Box::new(Openings { here: InProcess::default(), agent }))?;
+    tell_age(config, &client);
+    Ok(client)
+}
+
+/// Opens the keys by the passphrase, whatever the agent has.
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) fn by_passphrase(config: &Config, home: &Home) -> Result<Keyring, Failure> {
+    let sealed = home.keyring()?;
+    let passphrase = config.passphrase.read(&config.asker)?;
+    Ok(Keyring::open(&sealed, &passphrase)?)
+}
+
+/// A node of this identity's own that stands still is better said than found out by a deadline.
+fn check_solo(config: &Config) -> Result<(), Failure> {
+    let solo = Solo::of(&config.home);
+    if solo.exists() && matches!(solo.status()?, SoloStatus::Stopped) {
+        return Err(SoloError::Stopped.into());
+    }
+    Ok(())
+}
+
+/// Nothing is passed off as new that is not known to be.
+fn tell_age(config: &Config, client: &Client) {
+    let freshness = client.freshness();
+    if !freshness.current {
+        let time = show_time(Time(freshness.time));
+        config
+            .output
+            .note(&format!("As of block {}, {time}: no newer one could be proved.", freshness.height));
+    }
+}
+
+/// Openings, kept by this process and by the agent if one runs.
+struct Openings {
+    here: InProcess,
+    agent: Agent,
+}
+
+impl OpeningStore for Openings {
+    fn get(&self, grant: GrantId, now: Time) -> Option<Zeroizing<Vec<u8>>> {
+        self.here.get(grant, now).or_else(|| self.agent.get(grant, now))
+    }
+
+    fn put(&self, grant: GrantId, bytes: Zeroizing<Vec<u8>>, until: Time) {
+        self.agent.put(grant, bytes.clone(), until);
+        self.here.put(grant, bytes, until);
+    }
+
+    fn remove(&self, grant: GrantId) {
+        self.here.remove(grant);
+        self.agent.remove(grant);
+    }
+}

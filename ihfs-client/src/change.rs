@@ -1,0 +1,601 @@
+//! Changing the tree: make folders, move, remove. What stays in one record is one commit, all or nothing.
+//!
+//! A record holds no key of another. So what moves from one record into another is sealed again there, committed,
+//! and then removed where it was: two commits, between which it stands in both places. A nested record itself
+//! moves by its id alone, in one transaction.
+
+use std::collections::BTreeSet;
+
+use ihfs_core::ids::{GrantId, RecordId, Version};
+use ihfs_core::ledger::operation::{Operation, Revoke, RevokeTarget};
+use ihfs_core::ledger::state::{GrantEntry, StateKey};
+use ihfs_core::tree::edit::{EditError, Overwrite, TreeEdit};
+use ihfs_core::tree::entry::{Content, Item, Metadata, Mode, Moment, NestedRecord};
+use ihfs_core::tree::folder::Folder;
+use ihfs_core::tree::name::Name;
+use ihfs_core::tree::root::Root;
+use ihfs_core::tree::{Found, TreeError};
+
+use crate::client::{Client, now};
+use crate::copying::{Copied, copy_into};
+use crate::fetch::{FetchError, Fetcher};
+use crate::location::Location;
+use crate::record::{Access, OpenTree, RecordError};
+use crate::resolve::{ResolveError, Spot};
+use crate::retry::{LostRace, again};
+use crate::submit::SubmitError;
+use crate::view::ViewError;
+use crate::writing::{CommitError, Committed, new_item};
+
+/// Most ends of grants in the transaction that removes something; the ledger takes 256 operations. What is beyond
+/// ends in transactions before it.
+const REVOKES_MAX: usize = 128;
+/// Nested records read at once.
+const PAGE_RECORDS: usize = 256;
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The location was not found.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// A record could not be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The change was not committed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The ledger's word was not had.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// Nothing stands there.
+    #[error("{location}: nothing stands there")]
+    NotFound {
+        /// The location.
+        location: Location,
+    },
+    /// Something stands there already.
+    #[error("{location} exists already")]
+    Exists {
+        /// The location.
+        location: Location,
+    },
+    /// The folder has entries.
+    #[error("{location}: the folder is not empty")]
+    NotEmpty {
+        /// The location.
+        location: Location,
+    },
+    /// A name in the middle is no folder, or a folder is to replace what is none.
+    #[error("{location}: not a folder")]
+    NotAFolder {
+        /// The location.
+        location: Location,
+    },
+    /// A file is to replace a folder.
+    #[error("{location}: is a folder")]
+    IsAFolder {
+        /// The location.
+        location: Location,
+    },
+    /// The top of a vault, or of what somebody shares, stays where it is.
+    #[error("{location}: the top of a vault or of a shared record stays where it is")]
+    Top {
+        /// The location.
+        location: Location,
+    },
+    /// A folder cannot move below itself.
+    #[error("{location}: a folder cannot move into itself")]
+    IntoItself {
+        /// The location.
+        location: Location,
+    },
+    /// Only the owner ends what was shared.
+    #[error("record {record:?} inside it is shared by itself: only its owner moves or removes it")]
+    OnlyOwner {
+        /// The nested record.
+        record: RecordId,
+    },
+    /// It was copied, and changed where it was before it could be removed there. Both are kept.
+    #[error("{location} changed while it was moved; it was copied and stays")]
+    ChangedMeanwhile {
+        /// Where it was.
+        location: Location,
+    },
+}
+
+/// What a change came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ChangeReport {
+    /// The version of the record that holds the change; none when nothing had to change.
+    pub version: Option<u64>,
+    /// The version of the record that something was moved out of, when that is another record.
+    pub source_version: Option<u64>,
+    /// Files that were sealed again.
+    pub copied_files: u64,
+    /// Bytes of those files.
+    pub copied_bytes: u64,
+    /// Records that are no longer in this tree, and whose grants ended.
+    pub detached_records: Vec<String>,
+    /// Grants that ended.
+    pub ended_grants: u64,
+}
+
+/// Which grants end when a record leaves a tree.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// All: it is removed.
+    All,
+    /// Those that came from a grant on the record that it stood in: it moves.
+    Inherited,
+}
+
+/// What ends with a change.
+#[derive(Default)]
+struct Ends {
+    operations: Vec<Operation>,
+    /// First ids of the grants that end.
+    ended: BTreeSet<GrantId>,
+}
+
+/// An edit of what a location leads to.
+type Edit = TreeEdit<Fetcher>;
+
+impl LostRace for ChangeError {
+    fn is_lost_race(&self) -> bool {
+        matches!(self, Self::Commit(error) if error.is_lost_race())
+    }
+}
+
+impl Client {
+    /// Makes a folder at `at`; with `parents`, those above it too, and it may exist.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn mkdir(&self, at: &Location, parents: bool) -> Result<ChangeReport, ChangeError> {
+        again(|| self.mkdir_once(at, parents))
+    }
+
+    fn mkdir_once(&self, at: &Location, parents: bool) -> Result<ChangeReport, ChangeError> {
+        let spot = self.resolve(at)?;
+        let mut edit = edit_of(&spot);
+        let made = match edit.lookup(&spot.path).map_err(CommitError::from)? {
+            Found::Item(Item { content: Content::Folder(_), .. }) if parents => false,
+            Found::Item(_) | Found::Crossing { .. } => {
+                return Err(ChangeError::Exists { location: at.clone() });
+            }
+            Found::NotAFolder { .. } => return Err(ChangeError::NotAFolder { location: at.clone() }),
+            Found::Missing { present } if !parents && present + 1 < spot.path.len() => {
+                return Err(ChangeError::NotFound { location: at.clone() });
+            }
+            Found::Missing { present } => {
+                for depth in present + 1..=spot.path.len() {
+                    edit.create(&spot.path[..depth], new_folder()).map_err(told(at))?;
+                }
+                true
+            }
+        };
+        if !made {
+            return Ok(ChangeReport::default());
+        }
+        let committed = self.commit_edit(&spot, &edit)?;
+        Ok(ChangeReport { version: Some(committed.version), ..ChangeReport::default() })
+    }
+
+    /// Removes what stands at `at`; a folder with entries only when `recursive`. Grants on records that leave the
+    /// tree by it end in the same transaction. Older versions keep all of it until they are pruned.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn rm(&self, at: &Location, recursive: bool) -> Result<ChangeReport, ChangeError> {
+        again(|| self.rm_once(at, recursive))
+    }
+
+    fn rm_once(&self, at: &Location, recursive: bool) -> Result<ChangeReport, ChangeError> {
+        let spot = self.holder(at)?;
+        let item = item_at(&spot)?;
+        let nested = nested_below(&spot, &item)?;
+        if !recursive && self.has_entries(&spot, &item)? {
+            return Err(ChangeError::NotEmpty { location: at.clone() });
+        }
+        must_own(&spot, &nested)?;
+        let mut edit = edit_of(&spot);
+        edit.remove_tree(&spot.path).map_err(told(at))?;
+        let detached = self.with_all_nested(nested)?;
+        let ends = self.ends_of(&detached, Ending::All)?;
+        let mut report = ChangeReport {
+            detached_records: detached.iter().map(RecordId::to_string).collect(),
+            ended_grants: ends.ended.len() as u64,
+            ..ChangeReport::default()
+        };
+        report.version = Some(self.commit_ending(&spot, &edit, ends)?.version);
+        Ok(report)
+    }
+
+    /// Moves what stands at `from` to `to`, or into `to` under its own name when that is a folder. A file may
+    /// replace a file if `overwrite` says so; one that is a record of its own keeps its record and grants and
+    /// gets the content.
+    ///
+    /// # Errors
+    /// [`ChangeError`]. After [`ChangeError::ChangedMeanwhile`], and when a move between records was interrupted,
+    /// it stands in both places.
+    pub fn mv(
+        &self,
+        from: &Location,
+        to: &Location,
+        overwrite: Overwrite,
+    ) -> Result<ChangeReport, ChangeError> {
+        let Some(name) = from.path().last() else { return Err(ChangeError::Top { location: from.clone() }) };
+        let to = self.landing(to, name)?;
+        if from == &to {
+            return Ok(ChangeReport::default());
+        }
+        if is_below(&to, from) {
+            return Err(ChangeError::IntoItself { location: to });
+        }
+        let (source, target) = (self.holder(from)?, self.target(&to)?);
+        let item = item_at(&source)?;
+        if source.record.id == target.record.id {
+            return again(|| self.rename_once(from, &to, overwrite));
+        }
+        if let Content::Nested(NestedRecord { record, .. }) = item.content {
+            return again(|| self.move_record_once(from, &to, record));
+        }
+        let (mut report, moved) = again(|| self.copy_once(from, &to, overwrite))?;
+        let removed = again(|| self.remove_moved(from, &moved))?;
+        report.source_version = removed.version;
+        report.ended_grants = removed.ended_grants;
+        Ok(report)
+    }
+
+    /// `to`, or the place in it when it is a folder.
+    fn landing(&self, to: &Location, name: &Name) -> Result<Location, ChangeError> {
+        match self.find(to) {
+            Ok((_, Item { content: Content::Folder(_), .. })) => Ok(to.child(name.clone())),
+            Ok(_) | Err(ResolveError::NotFound { .. }) => Ok(to.clone()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn rename_once(
+        &self,
+        from: &Location,
+        to: &Location,
+        overwrite: Overwrite,
+    ) -> Result<ChangeReport, ChangeError> {
+        let (source, target) = (self.holder(from)?, self.target(to)?);
+        let mut edit = edit_of(&source);
+        edit.rename(&source.path, &target.path, overwrite).map_err(told(to))?;
+        let committed = self.commit_edit(&source, &edit)?;
+        Ok(ChangeReport { version: Some(committed.version), ..ChangeReport::default() })
+    }
+
+    /// Copies into another record. Gives what was copied, to be removed only if it is still that.
+    fn copy_once(
+        &self,
+        from: &Location,
+        to: &Location,
+        overwrite: Overwrite,
+    ) -> Result<(ChangeReport, Item), ChangeError> {
+        let (source, target) = (self.holder(from)?, self.target(to)?);
+        let item = item_at(&source)?;
+        must_own(&source, &nested_below(&source, &item)?)?;
+        let mut edit = edit_of(&target);
+        let mut writing = self.write_record(target.record.clone())?;
+        make_room(&mut edit, &target, &item, overwrite).map_err(told(to))?;
+        let copied = copy_into(&mut writing, &source.tree, &item)?;
+        let (copied_files, copied_bytes) = (copied.files, copied.bytes);
+        place(&mut edit, &target.path, copied, &source).map_err(told(to))?;
+        let committed = self.commit(writing, &edit, &[])?;
+        let report = ChangeReport {
+            version: Some(committed.version),
+            copied_files,
+            copied_bytes,
+            ..ChangeReport::default()
+        };
+        Ok((report, item))
+    }
+
+    /// The second half of a move between records.
+    fn remove_moved(&self, from: &Location, moved: &Item) -> Result<ChangeReport, ChangeError> {
+        let spot = self.holder(from)?;
+        let found = spot.tree.lookup(&spot.path).map_err(RecordError::from)?;
+        if !matches!(&found, Found::Item(item) if item == moved) {
+            return Err(ChangeError::ChangedMeanwhile { location: from.clone() });
+        }
+        let nested = nested_below(&spot, moved)?;
+        let mut edit = edit_of(&spot);
+        edit.remove_tree(&spot.path).map_err(told(from))?;
+        let ends = self.ends_of(&nested, Ending::Inherited)?;
+        let ended_grants = ends.ended.len() as u64;
+        let committed = self.commit_ending(&spot, &edit, ends)?;
+        Ok(ChangeReport { version: Some(committed.version), ended_grants, ..ChangeReport::default() })
+    }
+
+    /// A nested record leaves one parent and stands in another, in one transaction. Grants that came from the
+    /// old parent's end; readers of the new parent get it when it is shared with them.
+    fn move_record_once(
+        &self,
+        from: &Location,
+        to: &Location,
+        record: RecordId,
+    ) -> Result<ChangeReport, ChangeError> {
+        let (source, target) = (self.holder(from)?, self.target(to)?);
+        let Found::Crossing { item, .. } = source.tree.lookup(&source.path).map_err(RecordError::from)?
+        else {
+            return Err(ChangeError::NotFound { location: from.clone() });
+        };
+        must_own(&source, &[record])?;
+        must_own(&target, &[record])?;
+        let leaving = self.write_record(source.record.clone())?;
+        let random = leaving.random();
+        let arriving = self.write_record_with(&leaving, target.record.clone())?;
+        let (mut out, mut into) = (edit_of(&source), edit_of(&target));
+        let version = out.nested_version(record).map_err(CommitError::from)?.unwrap_or(Version(0));
+        out.remove(&source.path).map_err(told(from))?;
+        into.attach(&target.path, item, version).map_err(told(to))?;
+        let mut prepared = vec![self.prepare(leaving, &out, &[])?, self.prepare(arriving, &into, &[])?];
+        let ends = self.ends_of(&[record], Ending::Inherited)?;
+        let ended_grants = ends.ended.len() as u64;
+        prepared[1].operations.extend(self.submit_surplus(ends)?);
+        let committed = self.submit_prepared(random, prepared)?;
+        Ok(ChangeReport {
+            version: Some(committed[1].version),
+            source_version: Some(committed[0].version),
+            ended_grants,
+            ..ChangeReport::default()
+        })
+    }
+
+    fn commit_edit(&self, spot: &Spot, edit: &Edit) -> Result<Committed, CommitError> {
+        let writing = self.write_record(spot.record.clone())?;
+        self.commit(writing, edit, &[])
+    }
+
+    /// Commits an edit together with the ends of grants.
+    fn commit_ending(&self, spot: &Spot, edit: &Edit, ends: Ends) -> Result<Committed, CommitError> {
+        let writing = self.write_record(spot.record.clone())?;
+        let random = writing.random();
+        let mut prepared = self.prepare(writing, edit, &[])?;
+        prepared.operations.extend(self.submit_surplus(ends)?);
+        self.submit_prepared(random, vec![prepared]).map(|committed| committed[0])
+    }
+
+    /// Ends that do not fit into one transaction come first: access goes before the name does.
+    fn submit_surplus(&self, ends: Ends) -> Result<Vec<Operation>, SubmitError> {
+        let mut operations = ends.operations;
+        while operations.len() > REVOKES_MAX {
+            let rest = operations.split_off(REVOKES_MAX);
+            self.submit(std::mem::replace(&mut operations, rest))?;
+        }
+        Ok(operations)
+    }
+
+    /// Where a location stands in the record that lists it: a nested record is an entry there, not entered.
+    pub(crate) fn holder(&self, location: &Location) -> Result<Spot, ChangeError> {
+        let Some((name, parent)) = location.path().split_last() else {
+            return Err(ChangeError::Top { location: location.clone() });
+        };
+        let mut spot = self.resolve(&location.with_path(parent.to_vec()))?;
+        spot.path.push(name.clone());
+        spot.location = location.clone();
+        Ok(spot)
+    }
+
+    /// Where something is to be placed. A file that is a record of its own is entered: it keeps record and
+    /// grants, and its content is replaced.
+    fn target(&self, to: &Location) -> Result<Spot, ChangeError> {
+        let inside = self.resolve(to)?;
+        let is_shared_file =
+            inside.path.is_empty() && matches!(inside.tree.root().top.content, Content::File(_));
+        if is_shared_file { Ok(inside) } else { self.holder(to) }
+    }
+
+    fn has_entries(&self, spot: &Spot, item: &Item) -> Result<bool, ChangeError> {
+        match &item.content {
+            Content::Folder(folder) => Ok(folder.count() > 0),
+            Content::Nested(_) => {
+                let inside = self.resolve(&spot.location)?;
+                Ok(matches!(&inside.tree.root().top.content, Content::Folder(folder) if folder.count() > 0))
+            }
+            Content::File(_) | Content::Symlink(_) => Ok(false),
+        }
+    }
+
+    /// These records and all nested in them, outer ones first.
+    fn with_all_nested(&self, records: Vec<RecordId>) -> Result<Vec<RecordId>, ChangeError> {
+        let mut all = records;
+        let mut looked_at = 0;
+        while let Some(id) = all.get(looked_at).copied() {
+            looked_at += 1;
+            let mut record = self.own_record(id)?;
+            let Some(tree) = self.open_head(&mut record)? else { continue };
+            for nested in nested_of(&tree)? {
+                if !all.contains(&nested) {
+                    all.push(nested);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// What ends the grants of these records, outer records first.
+    fn ends_of(&self, records: &[RecordId], ending: Ending) -> Result<Ends, ChangeError> {
+        let mut ends = Ends::default();
+        for id in records {
+            let record = self.own_record(*id)?;
+            for (grant, entry) in self.live_grants(&record)? {
+                let parent = match entry.conditions.parent {
+                    Some(parent) => self.first_id(parent)?,
+                    None => None,
+                };
+                let is_meant = ending == Ending::All || entry.conditions.parent.is_some();
+                let ends_with_parent = parent.is_some_and(|parent| ends.ended.contains(&parent));
+                if is_meant && !ends_with_parent {
+                    let target = RevokeTarget::Grant(grant);
+                    ends.operations.push(Operation::Revoke(Revoke { record: *id, target }));
+                }
+                if is_meant || ends_with_parent {
+                    ends.ended.insert(entry.first);
+                }
+            }
+        }
+        Ok(ends)
+    }
+
+    /// The first id that a grant was issued under.
+    fn first_id(&self, grant: GrantId) -> Result<Option<GrantId>, ViewError> {
+        let entry: Option<GrantEntry> = self.view.entry(StateKey::Grant(grant))?;
+        Ok(entry.map(|entry| entry.first))
+    }
+}
+
+fn edit_of(spot: &Spot) -> Edit {
+    TreeEdit::new(spot.tree.root().clone(), spot.tree.source().clone())
+}
+
+/// What stands at the spot; a nested record as the entry that it is.
+fn item_at(spot: &Spot) -> Result<Item, ChangeError> {
+    let location = || spot.location.clone();
+    match spot.tree.lookup(&spot.path).map_err(RecordError::from)? {
+        Found::Item(item) => Ok(item),
+        Found::Crossing { item, rest } if rest.is_empty() => Ok(item),
+        Found::NotAFolder { .. } => Err(ChangeError::NotAFolder { location: location() }),
+        Found::Missing { .. } | Found::Crossing { .. } => Err(ChangeError::NotFound { location: location() }),
+    }
+}
+
+/// The records nested at or below an item. Nothing is read when the record has none at all.
+fn nested_below(spot: &Spot, item: &Item) -> Result<Vec<RecordId>, RecordError> {
+    if let Content::Nested(nested) = item.content {
+        return Ok(vec![nested.record]);
+    }
+    if spot.tree.root().nested.count() == 0 {
+        return Ok(Vec::new());
+    }
+    let mut records = Vec::new();
+    subtree(&spot.tree, item).for_each_entry(&mut |_, entry| {
+        if let Content::Nested(nested) = entry.item.content {
+            records.push(nested.record);
+        }
+    })?;
+    Ok(records)
+}
+
+/// A part of a tree as if it were the whole.
+pub(crate) fn subtree(tree: &OpenTree, item: &Item) -> OpenTree {
+    let root = Root { top: item.clone(), ..tree.root().clone() };
+    OpenTree::new(root, tree.source().clone())
+}
+
+fn nested_of(tree: &OpenTree) -> Result<Vec<RecordId>, RecordError> {
+    let mut records: Vec<RecordId> = Vec::new();
+    loop {
+        let page = tree.root().nested.list(tree.source(), records.last(), PAGE_RECORDS)?;
+        if page.is_empty() {
+            return Ok(records);
+        }
+        records.extend(page.iter().map(|nested| nested.record));
+    }
+}
+
+fn must_own(spot: &Spot, nested: &[RecordId]) -> Result<(), ChangeError> {
+    match (&spot.record.access, nested.first()) {
+        (Access::Reader(_), Some(record)) => Err(ChangeError::OnlyOwner { record: *record }),
+        _ => Ok(()),
+    }
+}
+
+fn new_folder() -> Item {
+    let since = std::time::Duration::from_millis(now().0);
+    let moment = Moment::new(since.as_secs().cast_signed(), since.subsec_nanos()).unwrap_or_default();
+    let metadata = Metadata {
+        mode: Mode::from_stat(0o755),
+        modified: moment,
+        changed: moment,
+        born: Some(moment),
+        ..Metadata::default()
+    };
+    new_item(Content::Folder(Folder::EMPTY), metadata)
+}
+
+/// Checks what stands where a copy is to be, and takes away what the copy does not go into.
+fn make_room(
+    edit: &mut Edit,
+    target: &Spot,
+    item: &Item,
+    overwrite: Overwrite,
+) -> Result<(), EditError<FetchError>> {
+    let is_folder = matches!(item.content, Content::Folder(_));
+    let old = match edit.lookup(&target.path)? {
+        Found::Missing { present } if present + 1 == target.path.len() => return Ok(()),
+        Found::Missing { present } => return Err(EditError::NotFound { present }),
+        Found::NotAFolder { depth, .. } => return Err(EditError::NotAFolder { depth }),
+        Found::Crossing { .. } => return Err(EditError::Exists),
+        Found::Item(old) => old,
+    };
+    if overwrite == Overwrite::Refuse {
+        return Err(EditError::Exists);
+    }
+    match (&old.content, &item.content) {
+        (Content::Folder(_), _) if !is_folder => Err(EditError::IsAFolder),
+        (Content::Folder(_), _) => edit.remove(&target.path),
+        (_, _) if is_folder => Err(EditError::NotAFolder { depth: target.path.len() }),
+        (Content::File(_), Content::File(_)) => Ok(()),
+        _ => edit.remove(&target.path),
+    }
+}
+
+/// Places a copy. Over a file goes its content alone: the file's id, and record, stay.
+fn place(edit: &mut Edit, at: &[Name], copied: Copied, source: &Spot) -> Result<(), EditError<FetchError>> {
+    for (below, item) in copied.items {
+        let path = [at, &below].concat();
+        match (edit.lookup(&path)?, item) {
+            (Found::Item(_), Item { content: Content::File(content), metadata, .. }) => {
+                edit.set_content(&path, content)?;
+                edit.set_metadata(&path, metadata)?;
+            }
+            (_, item) => edit.create(&path, item)?,
+        }
+    }
+    let versions = edit_of(source);
+    for (below, item, record) in copied.nested {
+        let version = versions.nested_version(record)?.unwrap_or(Version(0));
+        edit.attach(&[at, &below].concat(), item, version)?;
+    }
+    Ok(())
+}
+
+fn is_below(inner: &Location, outer: &Location) -> bool {
+    inner.with_path(Vec::new()) == outer.with_path(Vec::new()) && inner.path().starts_with(outer.path())
+}
+
+/// Says of an edit that failed where it failed.
+pub(crate) fn told(location: &Location) -> impl Fn(EditError<FetchError>) -> ChangeError + use<> {
+    let location = location.clone();
+    move |error| {
+        let location = location.clone();
+        match error {
+            EditError::NotFound { .. } => ChangeError::NotFound { location },
+            EditError::NotAFolder { .. } => ChangeError::NotAFolder { location },
+            EditError::IsAFolder => ChangeError::IsAFolder { location },
+            EditError::Exists => ChangeError::Exists { location },
+            EditError::NotEmpty => ChangeError::NotEmpty { location },
+            EditError::IntoItself => ChangeError::IntoItself { location },
+            EditError::Top => ChangeError::Top { location },
+            error => ChangeError::Commit(error.into()),
+        }
+    }
+}
+
+impl From<TreeError<FetchError>> for ChangeError {
+    fn from(error: TreeError<FetchError>) -> Self {
+        Self::Record(error.into())
+    }
+}
+
+impl From<SubmitError> for ChangeError {
+    fn from(error: SubmitError) -> Self {
+        Self::Commit(error.into())
+    }
+}
