@@ -12,6 +12,7 @@ use ihfs_core::placement::{Placement, PlacementRule};
 use ihfs_net::{AddressError, Identity, Limits, Network, PeerKey, StartError};
 use tokio::runtime::Runtime;
 
+use crate::devices::DeviceError;
 use crate::home::{Home, HomeError, ParsedNetwork};
 use crate::link::Link;
 use crate::openings::OpeningStore;
@@ -38,6 +39,9 @@ pub enum ConnectError {
     /// The ledger could not be verified.
     #[error(transparent)]
     View(#[from] ViewError),
+    /// Secrets of a newer generation could not be had.
+    #[error(transparent)]
+    Generation(#[from] Box<DeviceError>),
     /// The keys are those of another network.
     #[error("the keys belong to network {keys:?}, the folder to {home:?}")]
     OtherNetwork {
@@ -108,7 +112,9 @@ impl Client {
     ) -> Result<Self, ConnectError> {
         let view = View::new(link.clone(), trust, false);
         let freshness = view.refresh()?;
-        Ok(Self { home: None, keys, link, view, openings, handle, freshness, _runtime: None })
+        let mut client = Self { home: None, keys, link, view, openings, handle, freshness, _runtime: None };
+        client.catch_up().map_err(Box::new)?;
+        Ok(client)
     }
 
     /// How new the ledger was when the client connected.

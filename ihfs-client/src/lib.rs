@@ -3,15 +3,18 @@
 //! Plain blocking code: [`link`] is the one place that waits for the network. From the bottom up: [`link`] asks
 //! nodes, [`view`] believes the ledger by proof, [`fetch`] and [`upload`] move sealed chunks.
 
+pub mod audit;
 pub mod book;
 pub mod change;
 pub mod client;
 mod copying;
+pub mod devices;
 pub mod fetch;
 pub mod get;
 pub mod history;
 pub mod home;
 pub mod issue;
+pub mod join;
 pub mod link;
 pub mod list;
 pub mod location;
@@ -22,6 +25,8 @@ pub mod received;
 pub mod record;
 pub mod resolve;
 mod retry;
+pub mod revoke;
+pub mod share;
 pub mod submit;
 pub mod upload;
 pub mod view;

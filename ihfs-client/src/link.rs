@@ -156,7 +156,7 @@ impl Link {
         match answer.response {
             Some(status::response::Response::Status(status)) => Ok(status),
             Some(status::response::Response::Refusal(refusal)) => Err(Refusal::from(refusal).into()),
-            None => Err(AskError::Malformed { node }),
+            _ => Err(AskError::Malformed { node }),
         }
     }
 

@@ -18,7 +18,10 @@ pub trait OpeningStore: Send + Sync {
 
 /// Keeps them in this process.
 #[derive(Default)]
-pub struct InProcess(Mutex<BTreeMap<GrantId, (Zeroizing<Vec<u8>>, Time)>>);
+pub struct InProcess(Mutex<BTreeMap<GrantId, Kept>>);
+
+/// The bytes, and until when.
+type Kept = (Zeroizing<Vec<u8>>, Time);
 
 impl OpeningStore for InProcess {
     fn get(&self, grant: GrantId, now: Time) -> Option<Zeroizing<Vec<u8>>> {

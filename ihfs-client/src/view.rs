@@ -223,7 +223,7 @@ impl View {
         let mut items: Vec<Vec<u8>> = Vec::new();
         while known.count + (items.len() as u64) < list.count {
             let from = known.count + items.len() as u64;
-            let bytes = key.to_bytes().to_vec();
+            let bytes = codec::encode(&key);
             let request = ledger::Items { list: bytes.into(), from, end: list.count };
             let response = self.link.ask_ledger(ledger::request::Request::Items(request), ANSWER_TIME_MAX)?;
             let ledger::response::Response::Items(page) = response else { return Err(self.malformed()) };

@@ -118,23 +118,32 @@ impl Client {
         self.write_record_salted(record, with.random)
     }
 
-    fn write_record_salted(&self, mut record: Record, random: [u8; 32]) -> Result<Writing, CommitError> {
-        let mut before = Vec::new();
-        let mut epoch = record.epoch();
+    fn write_record_salted(&self, record: Record, random: [u8; 32]) -> Result<Writing, CommitError> {
         if let Access::Reader(grant) = &record.access {
             if !grant.entry.conditions.write {
                 return Err(CommitError::ReadOnly { record: record.id });
             }
-            if grant.entry.epoch != epoch {
-                return Err(CommitError::EpochMoved { record: record.id, live: epoch });
+            if grant.entry.epoch != record.epoch() {
+                return Err(CommitError::EpochMoved { record: record.id, live: record.epoch() });
             }
         } else if self.must_rotate(&record) {
             // Whoever opened a grant that has expired still holds the live key.
-            epoch = epoch.next();
-            before.push(Operation::Rotate(Rotate { record: record.id }));
-            self.open_epoch(&mut record, epoch, &random)?;
+            return self.write_rotated_salted(record, random);
         }
-        self.writing(record, before, random, epoch)
+        let epoch = record.epoch();
+        self.writing(record, Vec::new(), random, epoch)
+    }
+
+    /// Begins to write a record in a new epoch: who could read it before reads nothing of what follows.
+    pub(crate) fn write_rotated(&self, record: Record) -> Result<Writing, CommitError> {
+        self.write_rotated_salted(record, rand::random())
+    }
+
+    fn write_rotated_salted(&self, mut record: Record, random: [u8; 32]) -> Result<Writing, CommitError> {
+        let epoch = record.epoch().next();
+        self.open_epoch(&mut record, epoch, &random)?;
+        let rotate = Operation::Rotate(Rotate { record: record.id });
+        self.writing(record, vec![rotate], random, epoch)
     }
 
     /// Begins to write a record that the same transaction creates.

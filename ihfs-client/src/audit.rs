@@ -1,0 +1,276 @@
+//! What the owner sees: grants that were given, and who opened what, proved complete.
+
+use std::collections::BTreeMap;
+
+use ihfs_core::ids::{MemberId, RecordId};
+use ihfs_core::ledger::identity::VAULT_NONCE;
+use ihfs_core::ledger::lists::ListKey;
+use ihfs_core::ledger::operation::GrantPurpose;
+use ihfs_core::ledger::state::{EndReason, GrantEntry, OpeningItem};
+use ihfs_core::tree::entry::Content;
+
+use crate::book::{Book, BookError};
+use crate::client::{Client, now};
+use crate::location::Location;
+use crate::record::RecordError;
+use crate::resolve::ResolveError;
+use crate::view::ViewError;
+
+/// Why the owner's lists were not had.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The location could not be found.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// A record could not be opened.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The ledger's word was not had, or a list is not complete.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// The address book could not be read.
+    #[error(transparent)]
+    Book(#[from] BookError),
+    /// The path is a part of a record; openings are of whole records.
+    #[error("openings are of whole records: look at {wider}")]
+    PartOfRecord {
+        /// The record's path.
+        wider: Location,
+    },
+    /// Only the owner sees these lists.
+    #[error("only the owner sees who opened what")]
+    NotOwn,
+}
+
+/// A grant that was given.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct GivenGrant {
+    /// The grant.
+    pub grant: String,
+    /// The record.
+    pub record: String,
+    /// Where the record is in the vault, if it is there.
+    pub path: Option<String>,
+    /// To whom.
+    pub reader: String,
+    /// Under which label.
+    pub label: String,
+    /// What for.
+    pub purpose: GrantPurpose,
+    /// Whether the reader may write.
+    pub write: bool,
+    /// The one version that it opens, if it is only one.
+    pub snapshot: Option<u64>,
+    /// Since when, milliseconds since 1970.
+    pub given: u64,
+    /// Until when.
+    pub until: Option<u64>,
+    /// Whether it opens now, and if not, why.
+    pub state: GrantState,
+    /// When it was last opened.
+    pub last_opened: Option<u64>,
+    /// The newest version that it makes readable; none when it waits for this device to issue it again.
+    pub readable: Option<u64>,
+}
+
+/// Whether a grant opens now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GrantState {
+    /// It does.
+    Live,
+    /// Its time has not come.
+    NotYet,
+    /// Its time is over.
+    Expired,
+    /// The owner ended it.
+    Revoked,
+}
+
+/// One opening.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct AuditItem {
+    /// Time of the block, milliseconds since 1970.
+    pub time: u64,
+    /// The block.
+    pub height: u64,
+    /// Who opened.
+    pub reader: String,
+    /// On which device.
+    pub device: String,
+    /// The record.
+    pub record: String,
+    /// Where the record is in the vault, if it is there.
+    pub path: Option<String>,
+    /// Under which grant.
+    pub grant: String,
+    /// What the grant is for.
+    pub purpose: GrantPurpose,
+    /// The newest version at that time.
+    pub version: u64,
+}
+
+impl Client {
+    /// Every grant that this member gave and that was not replaced by a newer one of the same conditions.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn grants(&self) -> Result<Vec<GivenGrant>, AuditError> {
+        let (book, paths) = (self.book()?, self.record_paths()?);
+        let mut given = Vec::new();
+        for id in self.own_records()? {
+            let record = self.own_record(id)?;
+            let entry = record.entry.as_ref();
+            let versions = self.versions(&record)?;
+            for (grant, granted) in self.grants_of(id, entry.map(|entry| entry.grants))? {
+                let replaced = granted.ended.is_some_and(|end| matches!(end.why, EndReason::Replaced(_)));
+                if !replaced {
+                    let in_epoch =
+                        |item: &&ihfs_core::ledger::state::VersionItem| item.epoch <= granted.epoch;
+                    let newest = versions.iter().rev().find(in_epoch).map(|item| item.version.0);
+                    given.push(self.given(&book, &paths, grant.to_string(), &granted, newest));
+                }
+            }
+        }
+        Ok(given)
+    }
+
+    fn given(
+        &self,
+        book: &Book,
+        paths: &BTreeMap<RecordId, Location>,
+        grant: String,
+        entry: &GrantEntry,
+        newest: Option<u64>,
+    ) -> GivenGrant {
+        let conditions = &entry.conditions;
+        let snapshot = conditions.snapshot.map(|version| version.0);
+        GivenGrant {
+            grant,
+            record: conditions.record.to_string(),
+            path: paths.get(&conditions.record).map(ToString::to_string),
+            reader: self.name_of(book, conditions.reader),
+            label: book.label(conditions.label).0,
+            purpose: conditions.purpose,
+            write: conditions.write,
+            snapshot,
+            given: entry.time.0,
+            until: conditions.expires.map(|time| time.0),
+            state: self.state_of(entry),
+            last_opened: entry.opened.map(|opened| opened.time.0),
+            readable: snapshot.or(newest),
+        }
+    }
+
+    fn state_of(&self, entry: &GrantEntry) -> GrantState {
+        let time = now().max(self.view.trust().time);
+        if entry.ended.is_some() {
+            GrantState::Revoked
+        } else if entry.is_expired_at(time) {
+            GrantState::Expired
+        } else if entry.conditions.not_before > time {
+            GrantState::NotYet
+        } else {
+            GrantState::Live
+        }
+    }
+
+    /// Every opening of the record at `location` and of those nested in it; of all records without a location.
+    /// Oldest first; proved complete by the ledger's counts and hashes.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn audit(&self, location: Option<&Location>) -> Result<Vec<AuditItem>, AuditError> {
+        let records = match location {
+            None => self.own_records()?,
+            Some(location) => self.records_below(location)?,
+        };
+        let (book, paths) = (self.book()?, self.record_paths()?);
+        let mut items = Vec::new();
+        for id in records {
+            items.extend(self.openings_of(id, &book, &paths)?);
+        }
+        items.sort_by_key(|item| item.height);
+        Ok(items)
+    }
+
+    fn openings_of(
+        &self,
+        id: RecordId,
+        book: &Book,
+        paths: &BTreeMap<RecordId, Location>,
+    ) -> Result<Vec<AuditItem>, AuditError> {
+        let record = self.own_record(id)?;
+        let Some(entry) = &record.entry else { return Ok(Vec::new()) };
+        let openings: Vec<OpeningItem> =
+            self.view.items(ListKey::Openings(id), Default::default(), entry.openings)?;
+        if openings.is_empty() {
+            return Ok(Vec::new());
+        }
+        let grants: BTreeMap<_, _> = self.grants_of(id, Some(entry.grants))?.into_iter().collect();
+        let item = |opening: &OpeningItem| {
+            let purpose = grants.get(&opening.grant).map(|grant| grant.conditions.purpose);
+            Some(AuditItem {
+                time: opening.time.0,
+                height: opening.height.0,
+                reader: self.name_of(book, opening.reader),
+                device: opening.device.to_string(),
+                record: id.to_string(),
+                path: paths.get(&id).map(ToString::to_string),
+                grant: opening.grant.to_string(),
+                purpose: purpose?,
+                version: opening.version.0,
+            })
+        };
+        Ok(openings.iter().filter_map(item).collect())
+    }
+
+    fn records_below(&self, location: &Location) -> Result<Vec<RecordId>, AuditError> {
+        let Location::Own(path) = location else { return Err(AuditError::NotOwn) };
+        let mut spot = self.resolve(location)?;
+        if !spot.path.is_empty() {
+            let wider = Location::Own(path[..path.len() - spot.path.len()].to_vec());
+            return Err(AuditError::PartOfRecord { wider });
+        }
+        let mut records = vec![spot.record.id];
+        let mut waiting = self.nested_of(&mut spot.record)?;
+        while let Some(nested) = waiting.pop() {
+            records.push(nested.record);
+            waiting.extend(self.nested_of(&mut self.own_record(nested.record)?)?);
+        }
+        Ok(records)
+    }
+
+    /// Where each record stands in the vault, by walking the trees that hold nested records.
+    pub(crate) fn record_paths(&self) -> Result<BTreeMap<RecordId, Location>, AuditError> {
+        let vault = RecordId::of(self.member(), &VAULT_NONCE);
+        let mut paths = BTreeMap::from([(vault, Location::Own(Vec::new()))]);
+        let mut waiting = vec![vault];
+        while let Some(id) = waiting.pop() {
+            let mut record = self.own_record(id)?;
+            let Some(tree) = self.open_head(&mut record)? else { continue };
+            if tree.root().nested.count() == 0 {
+                continue;
+            }
+            let top = paths[&id].path().to_vec();
+            tree.for_each_entry(&mut |path, entry| {
+                if let Content::Nested(nested) = entry.item.content {
+                    let whole = [top.as_slice(), path].concat();
+                    paths.insert(nested.record, Location::Own(whole));
+                    waiting.push(nested.record);
+                }
+            })
+            .map_err(RecordError::from)?;
+        }
+        Ok(paths)
+    }
+
+    /// Ids and names of people that this member knows.
+    ///
+    /// # Errors
+    /// [`BookError`].
+    pub fn known_people(&self) -> Result<Vec<(MemberId, String)>, BookError> {
+        let book = self.book()?;
+        Ok(book.contacts().iter().map(|contact| (contact.member, contact.proof.handle.to_string())).collect())
+    }
+}

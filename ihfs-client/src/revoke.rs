@@ -1,0 +1,157 @@
+//! `revoke`: one transaction, whatever the size of the record; then the remaining readers get the new key.
+
+use ihfs_core::ids::{MemberId, RecordId};
+use ihfs_core::ledger::lists::ListKey;
+use ihfs_core::ledger::operation::{Operation, Revoke, RevokeTarget};
+use ihfs_core::ledger::state::{OpeningItem, VersionItem};
+use ihfs_core::members::Handle;
+
+use crate::client::Client;
+use crate::location::Location;
+use crate::record::{Record, RecordError};
+use crate::resolve::ResolveError;
+use crate::share::ShareError;
+use crate::submit::SubmitError;
+use crate::view::ViewError;
+
+/// Why access was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// The location could not be found.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The reader could not be looked up.
+    #[error(transparent)]
+    LookUp(#[from] Box<ShareError>),
+    /// A record could not be opened.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The ledger's word was not had.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// Only the owner revokes.
+    #[error("only the owner can revoke")]
+    NotOwn,
+    /// The path is a part of a record that is granted as a whole; nothing was changed.
+    #[error("{reader} may read {wider}, which holds this path; nothing was revoked")]
+    Wider {
+        /// The reader.
+        reader: Handle,
+        /// The record that the grant is for.
+        wider: Location,
+    },
+    /// The reader has no grant on it.
+    #[error("{reader} has no live grant on this")]
+    NothingGranted {
+        /// The reader.
+        reader: Handle,
+    },
+    /// The ledger did not take it.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+}
+
+/// What revoking came to.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Revoked {
+    /// The record.
+    pub record: String,
+    /// The block from which on it holds.
+    pub height: u64,
+    /// What the reader may have read and kept.
+    pub may_hold: Vec<HeldVersion>,
+    /// How many readers stay.
+    pub remaining: u64,
+    /// Whether they have the new key already; if not, the next command of this device gives it to them.
+    pub reissued: bool,
+}
+
+/// A version that an opening made readable.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct HeldVersion {
+    /// The version.
+    pub version: u64,
+    /// When it was written, milliseconds since 1970.
+    pub written: u64,
+    /// Bytes that it added, sealed.
+    pub bytes_added: u64,
+}
+
+impl Client {
+    /// Ends the reader's grants on the record at `location` and on those nested in it.
+    ///
+    /// # Errors
+    /// [`RevokeError`].
+    pub fn revoke(&self, location: &Location, reader: &Handle) -> Result<Revoked, RevokeError> {
+        let Location::Own(path) = location else { return Err(RevokeError::NotOwn) };
+        let spot = self.resolve(location)?;
+        let member = self.member_of(reader)?;
+        let is_granted = self.has_grant(&spot.record, member)?;
+        if !spot.path.is_empty() {
+            if !is_granted {
+                return Err(RevokeError::NothingGranted { reader: reader.clone() });
+            }
+            let top = path[..path.len() - spot.path.len()].to_vec();
+            return Err(RevokeError::Wider { reader: reader.clone(), wider: Location::Own(top) });
+        }
+        if !is_granted {
+            return Err(RevokeError::NothingGranted { reader: reader.clone() });
+        }
+        let record = spot.record.id;
+        let may_hold = self.may_hold(&spot.record, member)?;
+        let target = RevokeTarget::Reader(member);
+        let decided = self.submit(vec![Operation::Revoke(Revoke { record, target })])?;
+        let (remaining, reissued) = self.reissue_after(record);
+        Ok(Revoked { record: record.to_string(), height: decided.height.0, may_hold, remaining, reissued })
+    }
+
+    /// The pinned member; the directory is not asked, so nobody can point elsewhere.
+    fn member_of(&self, reader: &Handle) -> Result<MemberId, RevokeError> {
+        let book = self.book().map_err(|error| Box::new(ShareError::from(error)))?;
+        match book.by_handle(reader) {
+            Some(contact) => Ok(contact.member),
+            None => Ok(self.look_up(reader).map_err(Box::new)?.member),
+        }
+    }
+
+    fn has_grant(&self, record: &Record, reader: MemberId) -> Result<bool, ViewError> {
+        let grants = self.live_grants(record)?;
+        Ok(grants.iter().any(|(_, grant)| grant.conditions.reader == reader))
+    }
+
+    /// Versions that the reader's openings made readable, by the record's complete list of openings: all of the
+    /// epochs that he opened, and all before them.
+    pub(crate) fn may_hold(
+        &self,
+        record: &Record,
+        reader: MemberId,
+    ) -> Result<Vec<HeldVersion>, RevokeError> {
+        let Some(entry) = &record.entry else { return Ok(Vec::new()) };
+        let openings: Vec<OpeningItem> =
+            self.view.items(ListKey::Openings(record.id), Default::default(), entry.openings)?;
+        let newest_epoch =
+            openings.iter().filter(|opening| opening.reader == reader).map(|opening| opening.epoch).max();
+        let Some(newest_epoch) = newest_epoch else { return Ok(Vec::new()) };
+        let opened: Vec<_> = openings.iter().filter(|opening| opening.reader == reader).collect();
+        let readable = |version: &VersionItem| {
+            version.epoch <= newest_epoch
+                && opened
+                    .iter()
+                    .any(|opening| opening.epoch == version.epoch || opening.version >= version.version)
+        };
+        let held = |version: &VersionItem| HeldVersion {
+            version: version.version.0,
+            written: version.time.0,
+            bytes_added: version.bytes_added,
+        };
+        Ok(self.versions(record)?.iter().filter(|version| readable(version)).map(held).collect())
+    }
+
+    /// Gives the remaining readers the key of the new epoch. What fails here is done by the next commit.
+    fn reissue_after(&self, record: RecordId) -> (u64, bool) {
+        let Ok(record) = self.own_record(record) else { return (0, false) };
+        let remaining = self.live_grants(&record).map_or(0, |grants| grants.len() as u64);
+        let reissued = remaining == 0 || self.reseal(record).is_ok();
+        (remaining, reissued)
+    }
+}

@@ -1,0 +1,393 @@
+//! Custody: keeps key shares for owners, and releases them only while the ledger says so.
+//!
+//! A share is durable before the node signs for it, and destroyed once the ledger has ended its grant. It is
+//! released only for an opening that this process saw decided live, a short time ago: after a restart readers
+//! open again. Custody holds one share of a key that is sealed to its reader, and so nothing that it can read.
+
+pub mod backup;
+mod shares;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ihfs_core::ids::{DeviceId, GrantId, MemberId, NodeId, OpeningId, Time};
+use ihfs_core::ledger::news::News;
+use ihfs_core::ledger::operation::{CustodySubject, Custodian};
+use ihfs_core::ledger::state::{GrantEntry, OpeningEntry, StateError, StateKey};
+use tokio::sync::Notify;
+
+use crate::consensus::Origin;
+use crate::keys::NodeKey;
+use crate::ledger::{Decided, Ledger, Snapshot};
+use shares::Shares;
+
+pub use shares::{CustodyFault, Deposit};
+
+/// How long after its block an opening releases key shares, in milliseconds.
+pub const RELEASE_TIME_MAX: u64 = 15 * 60 * 1000;
+/// Longest that a share may be kept without a grant: twice the life of a transaction, in milliseconds.
+const KEEP_MAX: u64 = 48 * 60 * 60 * 1000;
+/// How long an orphan stays by this machine's clock when no block comes, in milliseconds.
+const ORPHAN_GRACE: u64 = 24 * 60 * 60 * 1000;
+/// Most openings remembered: a quarter of an hour of full blocks. The oldest go first; their readers open again.
+const OPENINGS_MAX: usize = 100_000;
+/// Most shares of one member that no grant names yet.
+const ORPHANS_PER_MEMBER_MAX: u64 = 1024;
+/// How often orphans are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// Why a share is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum DepositError {
+    /// Share, envelope or note are not what the digests say, or are too long.
+    #[error("the {part} is not the one that the digests name")]
+    WrongPart {
+        /// Which.
+        part: &'static str,
+    },
+    /// Keep-until lies in the past or too far ahead.
+    #[error("a key share is kept for at most 48 hours without a grant")]
+    BadTime,
+    /// Somebody else left a share for this grant, or the ledger knows the grant.
+    #[error("grant {grant:?} has a key share already")]
+    Taken {
+        /// The grant.
+        grant: GrantId,
+    },
+    /// The member left too many shares that no grant names.
+    #[error("too many key shares without a grant")]
+    TooMany,
+    /// The database failed.
+    #[error(transparent)]
+    Fault(#[from] CustodyFault),
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Why a share is not released, or a note not given.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// This process did not see the opening decided, or too long ago.
+    #[error("the opening was not seen decided by this node lately: open again")]
+    OpenAgain,
+    /// There is no such opening of this grant by this device.
+    #[error("this device did not open the grant")]
+    NotOpened,
+    /// The grant is not on the ledger, ended or expired.
+    #[error("the grant is not live")]
+    NoGrant,
+    /// There is no share of this grant here.
+    #[error("no key share of this grant is kept here")]
+    NotHere,
+    /// The database failed.
+    #[error(transparent)]
+    Fault(#[from] CustodyFault),
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What a reader gets.
+#[derive(Debug)]
+pub struct Released {
+    /// Canonical bytes of the key share.
+    pub share: Vec<u8>,
+    /// The outer envelope.
+    pub envelope: Vec<u8>,
+}
+
+/// An opening that this process saw decided.
+struct LiveOpening {
+    reader: MemberId,
+    device: DeviceId,
+    time: Time,
+    seen: Instant,
+    grants: Vec<GrantId>,
+}
+
+#[derive(Default)]
+struct Openings {
+    live: BTreeMap<OpeningId, LiveOpening>,
+    order: VecDeque<OpeningId>,
+}
+
+/// The custodian.
+pub struct Custody {
+    ledger: Arc<Ledger>,
+    shares: Shares,
+    key: Arc<NodeKey>,
+    openings: Mutex<Openings>,
+    /// Grants ended since the last sweep, or everything has to be looked through.
+    dirty: Notify,
+    clock: fn() -> Time,
+    releases: AtomicU64,
+    denials: AtomicU64,
+}
+
+impl Custody {
+    /// Opens the custody database, applies what the ledger has ended meanwhile, and follows the ledger.
+    ///
+    /// # Errors
+    /// [`CustodyFault`].
+    pub fn open(
+        path: &Path,
+        ledger: &Arc<Ledger>,
+        key: Arc<NodeKey>,
+        clock: fn() -> Time,
+    ) -> Result<Arc<Self>, CustodyFault> {
+        let custody = Arc::new(Self {
+            ledger: Arc::clone(ledger),
+            shares: Shares::open(path)?,
+            key,
+            openings: Mutex::default(),
+            dirty: Notify::new(),
+            clock,
+            releases: AtomicU64::new(0),
+            denials: AtomicU64::new(0),
+        });
+        // Before anything is served: a restored database may hold shares that were destroyed since.
+        custody.sweep()?;
+        let follower = Arc::downgrade(&custody);
+        ledger.on_decided(move |decided| {
+            if let Some(custody) = follower.upgrade() {
+                custody.take(decided);
+            }
+        });
+        Ok(custody)
+    }
+
+    /// Destroys what the ledger ended, and orphans, until the task is ended.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.dirty.notified() => {}
+                () = tokio::time::sleep(SWEEP_EVERY) => {}
+            }
+            let custody = Arc::clone(&self);
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || custody.sweep()).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "custody");
+            }
+        }
+    }
+
+    /// Key shares kept.
+    ///
+    /// # Errors
+    /// [`CustodyFault`].
+    pub fn count(&self) -> Result<u64, CustodyFault> {
+        self.shares.count()
+    }
+
+    /// Shares released since the start.
+    pub fn releases(&self) -> u64 {
+        self.releases.load(Ordering::Relaxed)
+    }
+
+    /// Requests denied since the start.
+    pub fn denials(&self) -> u64 {
+        self.denials.load(Ordering::Relaxed)
+    }
+
+    /// Takes a share in, durably, and then signs for it. The same deposit again gets the same word.
+    ///
+    /// # Errors
+    /// [`DepositError`].
+    pub fn deposit(&self, deposit: Deposit) -> Result<Custodian, DepositError> {
+        deposit.check_parts()?;
+        let now = (self.clock)();
+        let in_time = now < deposit.keep_until && deposit.keep_until <= now.plus_millis(KEEP_MAX);
+        if !in_time {
+            return Err(DepositError::BadTime);
+        }
+        let snapshot = self.ledger.snapshot();
+        let grant = deposit.grant;
+        let on_ledger: Option<GrantEntry> = snapshot.read(&StateKey::Grant(grant))?;
+        match self.shares.get(grant)? {
+            Some(kept) if kept.depositor != deposit.depositor => return Err(DepositError::Taken { grant }),
+            // A grant's share is replaced by its owner's resharing alone; a repeat changes nothing.
+            Some(kept) if on_ledger.is_some() && !kept.is_same(&deposit) && !fits(&deposit, &on_ledger) => {
+                return Err(DepositError::Taken { grant });
+            }
+            Some(_) => {}
+            None if on_ledger.as_ref().is_some_and(|entry| entry.owner != deposit.depositor) => {
+                return Err(DepositError::Taken { grant });
+            }
+            None if self.shares.orphans_of(deposit.depositor)? >= ORPHANS_PER_MEMBER_MAX => {
+                return Err(DepositError::TooMany);
+            }
+            None => {}
+        }
+        let (share, keep_until) = (deposit.share_digest(), deposit.keep_until);
+        let subject = CustodySubject { chain: self.ledger.chain(), grant, digests: deposit.digests };
+        // Durable first: the signature is the promise that it is.
+        self.shares.put(&deposit)?;
+        Ok(subject.sign(self.key.get(), share, keep_until))
+    }
+
+    /// The note of a grant on the ledger, for its reader.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn note(&self, reader: MemberId, grant: GrantId) -> Result<Vec<u8>, Denied> {
+        let entry: Option<GrantEntry> = self.ledger.snapshot().read(&StateKey::Grant(grant))?;
+        if entry.is_none_or(|entry| entry.conditions.reader != reader) {
+            return Err(self.deny(grant, Denied::NoGrant));
+        }
+        match self.shares.get(grant)? {
+            Some(kept) => Ok(kept.note),
+            None => Err(self.deny(grant, Denied::NotHere)),
+        }
+    }
+
+    /// The share and envelope of a grant, for the device that opened it just now.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn release(
+        &self,
+        device: DeviceId,
+        reader: MemberId,
+        opening: OpeningId,
+        grant: GrantId,
+    ) -> Result<Released, Denied> {
+        let snapshot = self.ledger.snapshot();
+        self.check_opening(&snapshot, (device, reader), opening, grant)
+            .and_then(|()| check_grant(&snapshot, reader, grant, self.key.node()))
+            .map_err(|denied| self.deny(grant, denied))?;
+        let kept = self.shares.get(grant)?.ok_or_else(|| self.deny(grant, Denied::NotHere))?;
+        // The ledger's newest word counts, also if it came while the share was read.
+        check_grant(&self.ledger.snapshot(), reader, grant, self.key.node())
+            .map_err(|denied| self.deny(grant, denied))?;
+        self.releases.fetch_add(1, Ordering::Relaxed);
+        Ok(Released { share: kept.share_bytes(), envelope: kept.envelope })
+    }
+
+    fn check_opening(
+        &self,
+        snapshot: &Snapshot,
+        (device, reader): (DeviceId, MemberId),
+        id: OpeningId,
+        grant: GrantId,
+    ) -> Result<(), Denied> {
+        let openings = self.lock();
+        let Some(opening) = openings.live.get(&id) else {
+            drop(openings);
+            let known: Option<OpeningEntry> = snapshot.read(&StateKey::Opening(id))?;
+            let own = known.is_some_and(|entry| entry.reader == reader && entry.grants.contains(&grant));
+            return Err(if own { Denied::OpenAgain } else { Denied::NotOpened });
+        };
+        if opening.reader != reader || opening.device != device || !opening.grants.contains(&grant) {
+            return Err(Denied::NotOpened);
+        }
+        let old = opening.seen.elapsed() > Duration::from_millis(RELEASE_TIME_MAX)
+            || snapshot.newest().time > opening.time.plus_millis(RELEASE_TIME_MAX);
+        if old { Err(Denied::OpenAgain) } else { Ok(()) }
+    }
+
+    /// Counts and logs what is denied; ids alone.
+    fn deny(&self, grant: GrantId, denied: Denied) -> Denied {
+        self.denials.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(?grant, why = %denied, "key share denied");
+        denied
+    }
+
+    fn take(&self, decided: &Decided) {
+        for news in &decided.news {
+            match news {
+                News::Opened { opening, reader, device, time, grants } if decided.origin == Origin::Live => {
+                    let live = LiveOpening {
+                        reader: *reader,
+                        device: *device,
+                        time: *time,
+                        seen: decided.seen,
+                        grants: grants.clone(),
+                    };
+                    self.lock().add(*opening, live);
+                }
+                News::Ended { .. } | News::Reshared { .. } | News::Granted { .. } => self.dirty.notify_one(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Destroys shares of grants that ended or went to other custodians, and orphans whose time is over.
+    fn sweep(&self) -> Result<(), CustodyFault> {
+        let snapshot = self.ledger.snapshot();
+        let (now, node) = ((self.clock)(), self.key.node());
+        let gone = self.shares.sweep(|grant, keep_until| {
+            let entry: Option<GrantEntry> = snapshot.read(&StateKey::Grant(grant))?;
+            let newest = snapshot.newest().time;
+            // No block before it can name the grant any more; on an idle ledger a day is enough.
+            let is_over = newest > keep_until || now > keep_until.plus_millis(ORPHAN_GRACE);
+            Ok(match entry {
+                Some(entry) if is_done(&entry, now, newest) => Fate::Destroy,
+                Some(entry) if is_custodian(&entry, node) => Fate::Keep,
+                _ if is_over => Fate::Destroy,
+                _ => Fate::Orphan,
+            })
+        })?;
+        if gone > 0 {
+            tracing::info!(gone, "key shares destroyed");
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Openings> {
+        self.openings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What becomes of a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Its grant is live.
+    Keep,
+    /// No grant names it yet.
+    Orphan,
+    /// It is needed no more.
+    Destroy,
+}
+
+impl Openings {
+    fn add(&mut self, id: OpeningId, opening: LiveOpening) {
+        let limit = Duration::from_millis(RELEASE_TIME_MAX);
+        while let Some(oldest) = self.order.front() {
+            let stale = self.live.get(oldest).is_none_or(|opening| opening.seen.elapsed() > limit);
+            if !stale && self.order.len() < OPENINGS_MAX {
+                break;
+            }
+            self.live.remove(oldest);
+            self.order.pop_front();
+        }
+        self.order.push_back(id);
+        self.live.insert(id, opening);
+    }
+}
+
+/// Whether the grant can never open again.
+fn is_done(entry: &GrantEntry, now: Time, newest: Time) -> bool {
+    entry.ended.is_some() || entry.is_expired_at(now.min(newest))
+}
+
+fn is_custodian(entry: &GrantEntry, node: NodeId) -> bool {
+    entry.custodians.iter().any(|custodian| custodian.node == node)
+}
+
+/// The grant is on the ledger, live by the newest header, and this node is one of its custodians.
+fn check_grant(snapshot: &Snapshot, reader: MemberId, grant: GrantId, node: NodeId) -> Result<(), Denied> {
+    let Some(entry) = snapshot.read::<GrantEntry>(&StateKey::Grant(grant))? else {
+        return Err(Denied::NoGrant);
+    };
+    let own = is_custodian(&entry, node);
+    let live = entry.conditions.reader == reader && entry.is_open_at(snapshot.newest().time);
+    if own && live { Ok(()) } else { Err(Denied::NoGrant) }
+}
+
+/// A deposit for a grant on the ledger that keeps its digests: for resharing.
+fn fits(deposit: &Deposit, entry: &Option<GrantEntry>) -> bool {
+    entry.as_ref().is_some_and(|entry| entry.digests == deposit.digests && entry.ended.is_none())
+}

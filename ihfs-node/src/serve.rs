@@ -1,0 +1,227 @@
+//! Answers what peers ask: one file a conversation, one rule who may ask what.
+//!
+//! Bad input is refused and never stops the node; calls that wait for a disk run on the blocking pool; every
+//! request has a deadline. It must not know how blocks are decided or where bytes lie.
+
+pub mod access;
+mod chunk;
+pub mod directory;
+mod join;
+mod key;
+mod ledger;
+mod status;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ihfs_core::ids::{NodeId, Time};
+use ihfs_net::{Conversation, Incoming, Message, Request};
+use ihfs_proto::ledger::{Reason, Refusal};
+use tokio::sync::Semaphore;
+
+use crate::custody::Custody;
+use crate::keys::NodeKey;
+use crate::ledger::Ledger;
+use crate::pins::Pinning;
+use crate::store::Store;
+use access::{Roster, Who};
+use directory::Directory;
+
+/// Longest time that an ordinary request is worked on: a slow disk's worth.
+const WORK_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a submitter waits for the decision: several rounds of consensus.
+const SUBMIT_TIME_MAX: Duration = Duration::from_secs(60);
+/// Longest that somebody waits for news with one request.
+const WAIT_TIME_MAX: Duration = Duration::from_secs(60);
+/// Chunk requests worked on at once: they share one disk.
+const CHUNKS_AT_ONCE: usize = 64;
+/// Key requests worked on at once.
+const KEYS_AT_ONCE: usize = 16;
+/// Requests to join worked on at once: strangers must not take the node's time.
+const JOINS_AT_ONCE: usize = 8;
+/// Ledger requests worked on at once.
+const READS_AT_ONCE: usize = 64;
+/// Peers that wait for decisions or news at once.
+const WAITING_AT_ONCE: usize = 1024;
+
+/// What the conversations share.
+pub struct Service {
+    /// The ledger.
+    pub ledger: Arc<Ledger>,
+    /// Chunks.
+    pub store: Store,
+    /// Key shares.
+    pub custody: Arc<Custody>,
+    /// Who is who.
+    pub roster: Arc<Roster>,
+    /// Handles.
+    pub directory: Arc<Directory>,
+    /// What keeps pins in step with the ledger.
+    pub pinning: Arc<Pinning>,
+    /// Signs for the node.
+    pub key: Arc<NodeKey>,
+    /// This machine's clock.
+    pub clock: Clock,
+    /// Bytes that members upload to records that do not exist yet.
+    pub(crate) unanchored: chunk::Unanchored,
+    turns: Turns,
+}
+
+/// Wall clock, and a clock that goes on from it evenly whatever happens to the wall clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    wall: fn() -> Time,
+    started: Time,
+    since: tokio::time::Instant,
+}
+
+impl Clock {
+    /// A clock over this source of wall time.
+    pub fn new(wall: fn() -> Time) -> Self {
+        Self { wall, started: wall(), since: tokio::time::Instant::now() }
+    }
+
+    /// The wall clock.
+    pub fn now(&self) -> Time {
+        (self.wall)()
+    }
+
+    /// The wall clock as it would be had nobody set it since the start.
+    pub fn steady(&self) -> Time {
+        self.started.plus_millis(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+struct Turns {
+    chunk: Semaphore,
+    key: Semaphore,
+    join: Semaphore,
+    read: Semaphore,
+    wait: Semaphore,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            chunk: Semaphore::new(CHUNKS_AT_ONCE),
+            key: Semaphore::new(KEYS_AT_ONCE),
+            join: Semaphore::new(JOINS_AT_ONCE),
+            read: Semaphore::new(READS_AT_ONCE),
+            wait: Semaphore::new(WAITING_AT_ONCE),
+        }
+    }
+}
+
+/// What a [`Service`] is made of.
+pub struct Parts {
+    /// The ledger.
+    pub ledger: Arc<Ledger>,
+    /// Chunks.
+    pub store: Store,
+    /// Key shares.
+    pub custody: Arc<Custody>,
+    /// Who is who.
+    pub roster: Arc<Roster>,
+    /// Handles.
+    pub directory: Arc<Directory>,
+    /// What keeps pins in step with the ledger.
+    pub pinning: Arc<Pinning>,
+    /// Signs for the node.
+    pub key: Arc<NodeKey>,
+    /// This machine's clock.
+    pub clock: Clock,
+    /// Most bytes of one member in records that do not exist yet.
+    pub unanchored_bytes_max: u64,
+}
+
+impl Service {
+    /// A service of these parts.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { ledger, store, custody, roster, directory, pinning, key, clock, unanchored_bytes_max } =
+            parts;
+        let unanchored = chunk::Unanchored::new(unanchored_bytes_max);
+        let turns = Turns::default();
+        Self { ledger, store, custody, roster, directory, pinning, key, clock, unanchored, turns }
+    }
+
+    /// Answers requests until the network is shut down.
+    pub async fn run(self: Arc<Self>, mut incoming: Incoming) {
+        // The network bounds how many requests are under way, and their bytes.
+        while let Some(request) = incoming.next().await {
+            tokio::spawn(Arc::clone(&self).answer(request));
+        }
+    }
+
+    async fn answer(self: Arc<Self>, request: Request) {
+        let Request { peer, conversation, message, reply, .. } = request;
+        let who = self.roster.who(peer);
+        let answer = match conversation {
+            Conversation::Join => self.join(message).await,
+            Conversation::Chunk => self.chunk(who, message).await,
+            Conversation::Key => self.key_share(who, message).await,
+            Conversation::Ledger => self.ledger(who, message).await,
+            Conversation::Status => self.status(who, message).await,
+            Conversation::Consensus => self.consensus(who, message),
+        };
+        if let Err(error) = reply.send(answer).await {
+            tracing::debug!(%error, ?conversation, "answer not delivered");
+        }
+    }
+
+    fn consensus(&self, who: Who, message: Message) -> Message {
+        if let (Who::Node(node), Some(consensus)) = (who, self.ledger.consensus()) {
+            let bytes = if message.header.is_empty() { message.body } else { message.header };
+            consensus.deliver(node, bytes);
+        }
+        Message::default()
+    }
+
+    /// This node's id.
+    pub fn node(&self) -> NodeId {
+        self.key.node()
+    }
+}
+
+/// Does the work when its turn comes, within the deadline.
+async fn in_turn<T>(
+    turns: &Semaphore,
+    work: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    let timed = tokio::time::timeout(WORK_TIME_MAX, async {
+        let _turn = turns.acquire().await;
+        work.await
+    });
+    timed.await.unwrap_or_else(|_| Err(busy()))
+}
+
+/// Runs what waits for a disk.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Refusal::new(Reason::Broken, &[], "a request failed on the way")))
+}
+
+fn busy() -> Refusal {
+    Refusal::new(Reason::Busy, &[], "the node has too much to do; try again later")
+}
+
+fn malformed(what: &str) -> Refusal {
+    Refusal::new(Reason::Malformed, &[], what)
+}
+
+fn not_allowed(subject: &[u8], detail: &str) -> Refusal {
+    Refusal::new(Reason::NotAllowed, subject, detail)
+}
+
+/// A fault of this node: logged in full, told in short.
+fn broken(error: impl std::error::Error + 'static) -> Refusal {
+    tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
+    Refusal::new(Reason::Broken, &[], "the node is broken: its log tells")
+}
+
+/// Thirty-two bytes of an id.
+fn id<T: for<'a> TryFrom<&'a [u8]>>(bytes: &[u8], what: &str) -> Result<T, Refusal> {
+    T::try_from(bytes).map_err(|_| malformed(what))
+}

@@ -1,0 +1,376 @@
+//! Whole flows against a node with real consensus and a real store, over the twin of the network and over sockets.
+
+mod member;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use ihfs_core::codec;
+use ihfs_core::crypto::sign::{self, Purpose, Signature};
+use ihfs_core::ids::{BlockId, ChunkId, Height, RecordId};
+use ihfs_core::invitation::Invitation;
+use ihfs_core::ledger::block::{HEADER_BYTES_MAX, Header};
+use ihfs_core::ledger::certificate::{CERTIFICATE_BYTES_MAX, Certificate};
+use ihfs_core::ledger::identity::Role;
+use ihfs_core::ledger::lists::ListKey;
+use ihfs_core::ledger::proof::StateProof;
+use ihfs_core::ledger::state::{ENTRY_BYTES_MAX, RecordEntry, StateKey};
+use ihfs_net::{Conversation, Message, RequestError, Twin};
+use ihfs_node::admin::init::{Founding, found};
+use ihfs_node::admin::{self, invite};
+use ihfs_node::config::StoreConfig;
+use ihfs_node::consensus::driver::system_clock;
+use ihfs_node::run::{self, FolderError, NodeError, NodeHandle, Options, Transport};
+use ihfs_proto::ledger::Reason;
+use ihfs_proto::{join, ledger};
+use member::{DEADLINE, Member, anchor, combine, reason};
+use tempfile::TempDir;
+
+const PATIENT: u8 = 1;
+const DOCTOR: u8 = 2;
+
+fn founded(reserve_mib: u64) -> TempDir {
+    let data = tempfile::tempdir().unwrap();
+    let mut founding = Founding::solo(data.path(), "st-mary", system_clock());
+    founding.store = StoreConfig { reserve_mib, segment_mib: 4, ..StoreConfig::default() };
+    found(&founding).unwrap();
+    data
+}
+
+async fn start(data: &Path, twin: &Twin) -> NodeHandle {
+    let options = Options { transport: Transport::Twin(twin.clone()), ..Options::new(data) };
+    run::start(options).await.unwrap()
+}
+
+/// A node with a patient and a doctor.
+async fn hospital(twin: &Twin) -> (TempDir, NodeHandle, Member, Member) {
+    let data = founded(16);
+    let node = start(data.path(), twin).await;
+    // Invites name where the node listens, which the twin does not.
+    std::fs::write(
+        data.path().join("node.toml"),
+        "hospital = \"st-mary\"\nlisten = []\nannounce = [\"127.0.0.1:1\"]\n[store]\nreserve_mib = 16\nsegment_mib = 4\n",
+    )
+    .unwrap();
+    let mut patient = Member::over_twin(twin, &node, PATIENT);
+    patient.join(data.path(), Role::Patient, "ann").await;
+    let mut doctor = Member::over_twin(twin, &node, DOCTOR);
+    doctor.join(data.path(), Role::Practitioner, "dr.lee").await;
+    (data, node, patient, doctor)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_put_shared_opened_read_and_revoked() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, doctor) = hospital(&twin).await;
+    let record = patient.create([7; 32]).await;
+    let chunk = patient.save(record, 0, b"sealed bytes").await.unwrap();
+    assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
+    assert_eq!(reason(doctor.get(record, chunk).await), Reason::NoGrant);
+
+    let shared = patient.share(record, &doctor, 1).await.unwrap();
+    let note = doctor.note(shared.grant).await.unwrap();
+    let note = shared.subject.open_note(&doctor.sealing(), &shared.digests, &note).unwrap();
+    assert_eq!(note.label, "ct");
+    assert_eq!(reason(doctor.get(record, chunk).await), Reason::NotOpened);
+
+    let opening = doctor.open(shared.grant).await.unwrap();
+    let (share, envelope) = doctor.release(opening, shared.grant).await.unwrap();
+    let release = combine(share, shared.digests.release);
+    shared.subject.open_key(&doctor.sealing(), &release, &shared.digests, &envelope).unwrap();
+    assert_eq!(doctor.get(record, chunk).await.unwrap(), "sealed bytes");
+    assert_eq!(reason(doctor.put(record, b"a write").await), Reason::NoGrant);
+
+    patient.revoke(record, doctor.id()).await;
+    assert_eq!(reason(doctor.release(opening, shared.grant).await), Reason::NoGrant);
+    assert_eq!(reason(doctor.get(record, chunk).await), Reason::NoGrant);
+    assert_eq!(reason(doctor.open(shared.grant).await), Reason::Rules);
+    assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_share_is_released_to_its_reader_alone_and_only_for_his_opening() {
+    let twin = Twin::new(1);
+    let (data, node, patient, doctor) = hospital(&twin).await;
+    let mut other = Member::over_twin(&twin, &node, 3);
+    other.join(data.path(), Role::Practitioner, "dr.kim").await;
+    let record = patient.create([7; 32]).await;
+    patient.save(record, 0, b"sealed bytes").await.unwrap();
+    let shared = patient.share(record, &doctor, 1).await.unwrap();
+    let unknown = ihfs_core::ids::OpeningId::from_bytes([5; 32]);
+    assert_eq!(reason(doctor.release(unknown, shared.grant).await), Reason::NotOpened);
+    let opening = doctor.open(shared.grant).await.unwrap();
+    assert_eq!(reason(other.release(opening, shared.grant).await), Reason::NotOpened);
+    assert_eq!(reason(other.note(shared.grant).await), Reason::NoGrant);
+    assert!(doctor.release(opening, shared.grant).await.is_ok());
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_everything_but_the_openings_that_release() {
+    let twin = Twin::new(1);
+    let (data, node, patient, doctor) = hospital(&twin).await;
+    let record = patient.create([7; 32]).await;
+    let chunk = patient.save(record, 0, b"sealed bytes").await.unwrap();
+    let shared = patient.share(record, &doctor, 1).await.unwrap();
+    let opening = doctor.open(shared.grant).await.unwrap();
+    doctor.release(opening, shared.grant).await.unwrap();
+    let height = node.ledger().snapshot().newest().height;
+    node.shutdown().await;
+
+    let node = start(data.path(), &twin).await;
+    assert_eq!(node.ledger().snapshot().newest().height, height);
+    assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
+    assert_eq!(doctor.get(record, chunk).await.unwrap(), "sealed bytes");
+    assert_eq!(reason(doctor.release(opening, shared.grant).await), Reason::OpenAgain);
+    let opening = doctor.open(shared.grant).await.unwrap();
+    assert!(doctor.release(opening, shared.grant).await.is_ok());
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_receipt_names_outlives_a_kill_and_can_be_anchored_then() {
+    let twin = Twin::new(1);
+    let (data, node, patient, _) = hospital(&twin).await;
+    let record = patient.create([7; 32]).await;
+    let chunk = patient.put(record, b"sealed bytes").await.unwrap();
+    let (delta, root) = patient.put_delta(record, &[(chunk, 12)]).await;
+    let receipt = patient.vouch(record, delta, root, &[]).await.unwrap();
+    node.kill().await;
+
+    let node = start(data.path(), &twin).await;
+    patient.submit(vec![anchor(record, 0, delta, root, receipt)]).await.unwrap();
+    assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_needs_every_chunk_that_the_delta_names() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, _) = hospital(&twin).await;
+    let record = patient.create([7; 32]).await;
+    let missing = ChunkId::of(b"never uploaded");
+    let (delta, root) = patient.put_delta(record, &[(missing, 14)]).await;
+    assert_eq!(reason(patient.vouch(record, delta, root, &[]).await), Reason::NotFound);
+    let not_a_delta = patient.put(record, b"not a delta").await.unwrap();
+    assert_eq!(reason(patient.vouch(record, not_a_delta, root, &[]).await), Reason::Malformed);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn naming_a_chunk_in_ones_own_record_gives_nobody_its_bytes() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, doctor) = hospital(&twin).await;
+    let record = patient.create([7; 32]).await;
+    let chunk = patient.save(record, 0, b"sealed bytes").await.unwrap();
+    let own = doctor.create([8; 32]).await;
+    let (delta, root) = doctor.put_delta(own, &[(chunk, 12)]).await;
+    assert_eq!(reason(doctor.vouch(own, delta, root, &[]).await), Reason::NotFound);
+    assert_eq!(reason(doctor.vouch(own, delta, root, &[record]).await), Reason::NotAllowed);
+    assert_eq!(reason(doctor.get(own, chunk).await), Reason::NotFound);
+    // The owner reuses it in another record of hers.
+    let other = patient.create([9; 32]).await;
+    let (delta, root) = patient.put_delta(other, &[(chunk, 12)]).await;
+    let receipt = patient.vouch(other, delta, root, &[record]).await.unwrap();
+    patient.submit(vec![anchor(other, 0, delta, root, receipt)]).await.unwrap();
+    assert_eq!(patient.get(other, chunk).await.unwrap(), "sealed bytes");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_may_come_before_their_record() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, _) = hospital(&twin).await;
+    let record = RecordId::of(patient.id(), &[7; 32]);
+    let chunk = patient.put(record, b"sealed bytes").await.unwrap();
+    let (delta, root) = patient.put_delta(record, &[(chunk, 12)]).await;
+    let receipt = patient.vouch(record, delta, root, &[]).await.unwrap();
+    assert_eq!(patient.create([7; 32]).await, record);
+    patient.submit(vec![anchor(record, 0, delta, root, receipt)]).await.unwrap();
+    assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proofs_and_freshness_verify_and_are_shown_to_those_they_are_about() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, doctor) = hospital(&twin).await;
+    let record = patient.create([7; 32]).await;
+    patient.save(record, 0, b"sealed bytes").await.unwrap();
+    let key = StateKey::Record(record).to_bytes();
+    let prove = |key: &[u8]| {
+        ledger::request::Request::Prove(ledger::Prove { keys: vec![Bytes::copy_from_slice(key)] })
+    };
+    let ledger::response::Response::Proved(proved) = patient.ask_ledger(prove(&key)).await else {
+        panic!("proved")
+    };
+    let block = proved.block.unwrap();
+    let header: Header = codec::decode(&block.header, HEADER_BYTES_MAX).unwrap();
+    let certificate: Certificate = codec::decode(&block.certificate, CERTIFICATE_BYTES_MAX).unwrap();
+    let validators = node.ledger().genesis().validators.clone();
+    certificate.verify(node.chain, &validators).unwrap();
+    assert_eq!(certificate.block, header.id());
+    let value = proved.entries[0].value.clone().unwrap();
+    let proof = StateProof::from_bytes(&proved.entries[0].proof).unwrap();
+    proof.verify(header.state, &key, Some(&value)).unwrap();
+    let entry: RecordEntry = codec::decode(&value, ENTRY_BYTES_MAX).unwrap();
+
+    let list = codec::encode(&ListKey::Versions(record));
+    let ask = ledger::Items { list: list.into(), from: 0, end: 0 };
+    let items = ledger::request::Request::Items(ask);
+    let ledger::response::Response::Items(found) = patient.ask_ledger(items.clone()).await else {
+        panic!("items")
+    };
+    entry.versions.verify(found.items.iter().map(Bytes::as_ref)).unwrap();
+
+    for request in [prove(&key), items] {
+        let ledger::response::Response::Refusal(refusal) = doctor.ask_ledger(request).await else {
+            panic!("refused")
+        };
+        assert_eq!(refusal.reason(), Reason::NotAllowed);
+    }
+
+    let nonce = Bytes::from_static(&[5; 32]);
+    let head = ledger::request::Request::Head(ledger::Head { nonce: nonce.clone() });
+    let ledger::response::Response::Head(head) = doctor.ask_ledger(head).await else { panic!("head") };
+    let header: Header = codec::decode(&head.header, HEADER_BYTES_MAX).unwrap();
+    let (height, id): (Height, BlockId) = (header.height, header.id());
+    let signed = codec::encode(&(node.chain, height, id, serde_bytes::Bytes::new(&nonce)));
+    let signature = Signature::from_bytes(head.freshness[0].signature.as_ref().try_into().unwrap());
+    sign::verify(node.node.as_bytes(), Purpose::Freshness, &signed, &signature).unwrap();
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_is_answered_by_the_next_block_or_when_the_time_is_over() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, doctor) = hospital(&twin).await;
+    let height = node.ledger().snapshot().newest().height.0;
+    let wait = |milliseconds| {
+        ledger::request::Request::Wait(ledger::Wait { height, milliseconds, nonce: Bytes::new() })
+    };
+    let ledger::response::Response::Head(head) = doctor.ask_ledger(wait(1)).await else { panic!("head") };
+    let header: Header = codec::decode(&head.header, HEADER_BYTES_MAX).unwrap();
+    assert_eq!(header.height.0, height);
+    let (news, _) = tokio::join!(doctor.ask_ledger(wait(50_000)), patient.create([7; 32]));
+    let ledger::response::Response::Head(head) = news else { panic!("head") };
+    let header: Header = codec::decode(&head.header, HEADER_BYTES_MAX).unwrap();
+    assert_eq!(header.height.0, height + 1);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handle_is_found_exactly_or_not() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, doctor) = hospital(&twin).await;
+    let resolve = |handle: &str| {
+        ledger::request::Request::Resolve(ledger::Resolve { handle: handle.to_owned() })
+    };
+    let found = patient.ask_ledger(resolve("dr.lee@st-mary")).await;
+    let ledger::response::Response::Resolved(found) = found else { panic!("resolved") };
+    assert_eq!(found.member.as_ref(), doctor.id().as_bytes());
+    for (handle, why) in [("dr.le@st-mary", Reason::NotFound), ("Dr. Lee", Reason::Malformed)] {
+        let answer = patient.ask_ledger(resolve(handle)).await;
+        let ledger::response::Response::Refusal(refusal) = answer else { panic!("refused") };
+        assert_eq!(refusal.reason(), why);
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invite_is_good_once_and_a_handle_is_one_members() {
+    let twin = Twin::new(1);
+    let (data, node, ..) = hospital(&twin).await;
+    let expires = system_clock().plus_millis(60_000_000);
+    let invitation = invite::invite(data.path(), Role::Patient, "bob", expires).unwrap();
+    let mut first = Member::over_twin(&twin, &node, 4);
+    first.redeem(&invitation).await.unwrap();
+    let again = invite::invite(data.path(), Role::Patient, "bob", expires).unwrap();
+    let mut second = Member::over_twin(&twin, &node, 5);
+    assert_eq!(reason(second.redeem(&again).await), Reason::NotAllowed);
+    // Without naming the handle the ledger itself tells that the invite is spent.
+    let mut spent = Member::over_twin(&twin, &node, 6);
+    let other = Invitation { handle: first.handle.clone().unwrap(), ..invitation };
+    assert_ne!(reason(spent.redeem(&other).await), Reason::Unknown);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_only_join_and_garbage_is_refused() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, _) = hospital(&twin).await;
+    let guest = Member::over_twin(&twin, &node, 9);
+    let garbage = Message { header: Bytes::from_static(&[0xff; 40]), body: Bytes::new() };
+    for conversation in [Conversation::Chunk, Conversation::Key, Conversation::Ledger, Conversation::Status] {
+        let refused = guest.network.request(guest.node, conversation, garbage.clone(), DEADLINE).await;
+        assert_eq!(refused, Err(RequestError::NotAdmitted { peer: guest.node }));
+        patient.request(conversation, garbage.clone()).await;
+    }
+    let answer = patient.request(Conversation::Chunk, garbage.clone()).await;
+    let answer: ihfs_proto::chunk::Response = ihfs_proto::decode(answer.header, 1 << 16).unwrap();
+    let Some(ihfs_proto::chunk::response::Response::Refusal(refusal)) = answer.response else {
+        panic!("refused")
+    };
+    assert_eq!(refusal.reason(), Reason::Malformed);
+    let genesis = guest.ask_join(join::request::Request::Genesis(join::Genesis {})).await;
+    let join::response::Response::Genesis(genesis) = genesis else { panic!("genesis") };
+    assert_eq!(genesis, node.ledger().genesis().to_bytes());
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_chunks_and_the_ledger_goes_on() {
+    let data = founded(1 << 30);
+    let twin = Twin::new(1);
+    let toml = std::fs::read_to_string(data.path().join("node.toml")).unwrap();
+    std::fs::write(
+        data.path().join("node.toml"),
+        toml.replace("announce = []", "announce = [\"127.0.0.1:1\"]"),
+    )
+    .unwrap();
+    let node = start(data.path(), &twin).await;
+    let mut patient = Member::over_twin(&twin, &node, PATIENT);
+    patient.join(data.path(), Role::Patient, "ann").await;
+    let record = patient.create([7; 32]).await;
+    assert_eq!(reason(patient.put(record, b"sealed bytes").await), Reason::Full);
+    patient.create([8; 32]).await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_and_an_unknown_format_are_refused_by_name() {
+    let data = founded(16);
+    let twin = Twin::new(1);
+    let node = start(data.path(), &twin).await;
+    let options = Options { transport: Transport::Twin(twin.clone()), ..Options::new(data.path()) };
+    let second = run::start(options.clone()).await.err();
+    assert!(matches!(second, Some(NodeError::Folder(FolderError::InUse { .. }))));
+    assert!(found(&Founding::solo(data.path(), "st-mary", system_clock())).is_err());
+    node.shutdown().await;
+    std::fs::write(data.path().join("VERSION"), "ihfs-node data 9\n").unwrap();
+    let refused = run::start(options).await.err().unwrap().to_string();
+    assert!(refused.contains("ihfs-node data 9"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_sockets_members_join_and_the_hospital_looks_on_and_the_port_stays() {
+    let data = founded(16);
+    let node = run::start(Options::new(data.path())).await.unwrap();
+    let mut patient = Member::over_sockets(&node, PATIENT).await;
+    patient.join(data.path(), Role::Patient, "ann").await;
+    let record = patient.create([7; 32]).await;
+    let chunk = patient.save(record, 0, b"sealed bytes").await.unwrap();
+    assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
+    let measured = admin::status(data.path()).await.unwrap();
+    assert_eq!(measured.status.height, node.ledger().snapshot().newest().height.0);
+    let members = admin::members(data.path()).await.unwrap();
+    let handles: Vec<&str> = members.iter().map(|member| member.handle.as_str()).collect();
+    assert_eq!(handles, ["ann@st-mary", "st-mary"]);
+    let addresses = node.addresses.clone();
+    patient.network.shutdown().await;
+    node.shutdown().await;
+    let node = run::start(Options::new(data.path())).await.unwrap();
+    assert_eq!(node.addresses, addresses);
+    node.shutdown().await;
+}
