@@ -72,8 +72,11 @@ impl Solo {
 
     /// Starts the node.
     pub fn start(&mut self) {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let node = runtime.block_on(start(Options::new(self.node_path()))).expect("the node starts");
         self.runtime = Some(runtime);
         self.node = Some(node);
@@ -158,7 +161,8 @@ pub fn for_treatment() -> ShareOptions {
 pub fn bytes_of(seed: u8, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     let key = [seed; 32];
-    let mut state = u64::from_le_bytes(key[..8].try_into().expect("8 of 32")).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut state =
+        u64::from_le_bytes(key[..8].try_into().expect("8 of 32")).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     for byte in &mut bytes {
         // xorshift64*: speed matters, quality does not.
         state ^= state >> 12;
