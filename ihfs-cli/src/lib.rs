@@ -12,6 +12,7 @@ mod exit;
 mod failure;
 mod hardening;
 mod home_lock;
+mod location;
 mod message;
 mod output;
 mod passphrase;

@@ -90,7 +90,9 @@ fn advise(failure: &Failure) -> Advice {
         Failure::Revoke(error) => people::revoke(error),
         Failure::Audit(error) => people::audit(error),
         Failure::Device(error) => people::device(error),
-        Failure::NotWired => advice("not-wired", ""),
+        Failure::Get(error) => files::get(error),
+        Failure::Change(error) => files::change(error),
+        Failure::History(error) => files::history(error),
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn connect(error: &ConnectError) -> Advice {
     match error {
         ConnectError::Home(error) => home(error),
         ConnectError::View(error) => view(error),
-        ConnectError::Device(error) => people::device(error),
+        ConnectError::Generation(error) => people::device(error),
         ConnectError::Runtime(_) | ConnectError::Start(_) => {
             advice("no-network", "Look whether this machine lets programs open connections.")
         }
