@@ -22,12 +22,13 @@ pub(crate) trait Report: Serialize {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
+    verbose: bool,
 }
 
 impl Output {
-    /// For programs or for people.
-    pub(crate) const fn new(json: bool) -> Self {
-        Self { json }
+    /// For programs or for people, who may want to hear more.
+    pub(crate) const fn new(json: bool, verbose: bool) -> Self {
+        Self { json, verbose }
     }
 
     /// Whether a program reads.
@@ -49,6 +50,13 @@ impl Output {
         if !self.json {
             // A closed standard error must not end the work.
             let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
+    }
+
+    /// Tells what only those want to hear who asked for it.
+    pub(crate) fn detail(self, text: &str) {
+        if self.verbose {
+            self.note(text);
         }
     }
 }
