@@ -14,6 +14,8 @@ mod config;
 mod context;
 pub mod driver;
 mod effects;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod log_file;
 mod message;

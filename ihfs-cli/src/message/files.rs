@@ -204,6 +204,9 @@ pub(super) fn history(error: &HistoryError) -> Advice {
         HistoryError::NestedElsewhere { .. } => {
             advice("nested-elsewhere", "Restore that by itself, where it stands now.")
         }
+        HistoryError::SharedSince { .. } => {
+            advice("shared-since", "Nothing was changed. Move that part away or remove it, then restore.")
+        }
         HistoryError::NotWhole { .. } => advice("not-whole", "Nothing was dropped. Tell the hospital."),
         HistoryError::OnlyOwner { .. } => denied("not-own", "Ask its owner."),
     }

@@ -1,5 +1,7 @@
 //! Real files, if the variable `IHFS_CORPUS` names a folder of them.
 
+#![allow(clippy::disallowed_methods, reason = "real files are read for the tests alone")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
