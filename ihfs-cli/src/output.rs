@@ -104,3 +104,24 @@ pub(crate) fn tell_failure(verb: &str, failure: &Failure, json: bool) -> Exit {
     drop(written);
     message.exit
 }
+
+/// Tells what is wrong with the line that was typed, or the help that was asked for.
+pub(crate) fn tell_usage(error: &clap::Error, json: bool) -> Exit {
+    if !error.use_stderr() {
+        // Help goes to whoever asked; if nobody listens any more, nothing is lost.
+        let _ = error.print();
+        return Exit::Done;
+    }
+    if json {
+        let text = error.render().to_string();
+        let text = text.trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned();
+        let object = json!({ "error": {
+            "command": "", "code": "usage", "message": text,
+            "advice": "`ihfs help` shows what can be typed.", "exit": Exit::Error as u8,
+        }});
+        let _ = writeln!(std::io::stdout().lock(), "{object}");
+    } else {
+        let _ = error.print();
+    }
+    Exit::Error
+}
