@@ -235,4 +235,25 @@ mod tests {
         assert!(message.advice.contains("--passphrase-file FILE"));
         assert_eq!(message.exit, Exit::Error);
     }
+
+    #[test]
+    fn exit_codes_tell_missing_from_forbidden() {
+        use ihfs_client::home::HomeError;
+        use ihfs_client::location::Location;
+        use ihfs_client::received::OpeningError;
+        use ihfs_client::resolve::ResolveError;
+        use ihfs_core::crypto::keyring::KeyringError;
+
+        let location = Location::parse(b"/x").unwrap();
+        let missing = Failure::Resolve(ResolveError::NotFound { location });
+        assert_eq!(explain(&missing).exit, Exit::NotFound);
+        let owner = "ann@st-mary".parse().unwrap();
+        let ended = OpeningError::NotShared { owner, label: "ct".to_owned() };
+        assert_eq!(explain(&Failure::Resolve(ended.into())).exit, Exit::NotAllowed);
+        assert_eq!(explain(&Failure::Keyring(KeyringError::WrongPassphrase)).exit, Exit::NotAllowed);
+        let nobody = HomeError::NotSetUp { path: "/h".into() };
+        assert_eq!(explain(&Failure::Home(nobody)).exit, Exit::NotFound);
+        let usage = explain(&Failure::WhichDevice { found: 2 });
+        assert_eq!((usage.exit, usage.code), (Exit::Error, "which-device"));
+    }
 }

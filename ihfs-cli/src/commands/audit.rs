@@ -1,7 +1,9 @@
 //! `ihfs audit`: who opened what, when, under which grant; the ledger proves that nothing is left out.
 
 use ihfs_client::audit::AuditItem;
+use ihfs_client::view::Freshness;
 use ihfs_core::ids::Time;
+use serde::Serialize;
 
 use crate::args::sharing::Audit;
 use crate::config::Config;
@@ -16,17 +18,21 @@ use crate::until::show_time;
 pub(super) fn run(config: &Config, args: &Audit) -> Result<(), Failure> {
     let location = args.location.as_deref().map(location::parse).transpose()?;
     let client = session::open(config)?;
-    let items = client.audit(location.as_ref())?;
-    config.output.tell(&items)?;
-    let height = client.freshness().height;
-    config.output.note(&format!("Proved complete by the ledger up to block {height}."));
-    Ok(())
+    let openings = client.audit(location.as_ref())?;
+    config.output.tell(&Audited { as_of: client.freshness(), openings })
 }
 
-impl Report for Vec<AuditItem> {
+#[derive(Debug, Serialize)]
+struct Audited {
+    /// The block up to which the list is proved complete.
+    as_of: Freshness,
+    openings: Vec<AuditItem>,
+}
+
+impl Report for Audited {
     fn human(&self) -> String {
         let mut table = Table::new(&["OPENED", "BY", "PATH", "FOR", ">VERSION", "GRANT", ">BLOCK"]);
-        for item in self {
+        for item in &self.openings {
             table.row([
                 show_time(Time(item.time)),
                 item.reader.clone(),
@@ -37,6 +43,7 @@ impl Report for Vec<AuditItem> {
                 item.height.to_string(),
             ]);
         }
-        table.show("Nobody opened anything.")
+        let proved = format!("Proved complete by the ledger up to block {}.\n", self.as_of.height);
+        table.show("Nobody opened anything.") + &proved
     }
 }
