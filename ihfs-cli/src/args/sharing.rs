@@ -89,9 +89,6 @@ pub(crate) struct Revoke {
     /// From whom
     #[arg(value_name = "MEMBER", add = ArgValueCompleter::new(members))]
     pub(crate) reader: Handle,
-    /// Replace the old ciphertext too, history included
-    #[arg(long)]
-    pub(crate) reencrypt: bool,
 }
 
 /// `ihfs audit`.
