@@ -291,6 +291,8 @@ impl Client {
         pages.close();
         let packs = pages.take_closed();
         for pack in packs {
+            // Read back below, maybe before it was sent, and under another record than it is sent for.
+            tree.source().keep(pack.clone());
             child.uploader.push(pack).map_err(CommitError::from)?;
         }
         let root = Root {
