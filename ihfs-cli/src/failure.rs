@@ -71,6 +71,9 @@ pub(crate) enum Failure {
         /// The words of the key on the ledger.
         found: String,
     },
+    /// Sharing with oneself.
+    #[error("that is you")]
+    WithYourself,
     /// The folder of the identity.
     #[error(transparent)]
     Home(#[from] HomeError),

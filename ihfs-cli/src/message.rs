@@ -79,6 +79,9 @@ fn advise(failure: &Failure) -> Advice {
             "wrong-fingerprint",
             "Nothing was shared. Ask the person for the words, by phone or in person.",
         ),
+        Failure::WithYourself => {
+            advice("yourself", "Name somebody else; your own records are yours already.")
+        }
         Failure::Home(error) => network::home(error),
         Failure::Keyring(error) => network::keyring(error),
         Failure::Connect(error) => network::connect(error),

@@ -39,20 +39,25 @@ pub(super) fn prune(config: &Config, args: &Prune) -> Result<(), Failure> {
 
 impl Report for Vec<VersionReport> {
     fn human(&self) -> String {
-        let mut table =
-            Table::new(&[">VERSION", "WRITTEN", ">ADDED", ">SIZE", "BY DEVICE", "CHANGED", "STATE"]);
-        for version in self {
+        let mut table = Table::new(&[">VERSION", "WRITTEN", ">ADDED", ">SIZE", "BY DEVICE", "STATE"]);
+        // A record has many versions; a person asks for those in which this very thing changed.
+        let changed = self.iter().filter(|version| version.changed);
+        for version in changed.clone() {
             table.row([
                 version.version.to_string(),
                 show_time(Time(version.time)),
                 size(version.bytes_added),
                 version.size.map_or_else(|| "-".to_owned(), size),
                 version.device.chars().take(12).collect(),
-                if version.changed { "yes" } else { "" }.to_owned(),
                 state(version.state).to_owned(),
             ]);
         }
-        table.show("Nothing was written there yet.")
+        let unchanged = self.len() - changed.count();
+        let others = match unchanged {
+            0 => String::new(),
+            others => format!("{} of the record left it as it was.\n", count(others as u64, "other version")),
+        };
+        table.show("Nothing was written there yet.") + &others
     }
 }
 

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::location;
 use crate::output::Report;
 use crate::output::table::Table;
-use crate::output::words::{clean, size};
+use crate::output::words::{clean, clean_bytes, size};
 use crate::session;
 use crate::until::show_time;
 
@@ -53,7 +53,7 @@ impl Report for Short {
     fn human(&self) -> String {
         let line = |entry: &ListedEntry| {
             let slash = if entry.kind == Kind::Folder { "/" } else { "" };
-            format!("{}{slash}\n", clean(&entry.name))
+            format!("{}{slash}\n", shown(entry))
         };
         self.0.iter().map(line).collect()
     }
@@ -63,7 +63,7 @@ impl Report for Long {
     fn human(&self) -> String {
         let mut table = Table::new(&["MODE", ">SIZE", "MODIFIED", "SHARED", "NAME"]);
         for entry in &self.0 {
-            let mut name = entry.name.clone();
+            let mut name = shown(entry);
             match (&entry.kind, &entry.target) {
                 (Kind::Folder, _) => name.push('/'),
                 (_, Some(target)) => name = format!("{name} -> {target}"),
@@ -79,6 +79,19 @@ impl Report for Long {
         }
         table.show("Nothing stands here.")
     }
+}
+
+/// A name as it can be shown: no byte is hidden.
+fn shown(entry: &ListedEntry) -> String {
+    match entry.name_hex.as_ref().and_then(|hex| from_hex(hex)) {
+        Some(bytes) => clean_bytes(&bytes),
+        None => clean(&entry.name),
+    }
+}
+
+fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    digits.as_bytes().chunks(2).map(byte).collect()
 }
 
 /// A file's time; before 1970 there is none to show.

@@ -19,6 +19,9 @@ pub(super) fn run(config: &Config, args: &Share) -> Result<(), Failure> {
     let location = location::parse(&args.location)?;
     let client = session::open(config)?;
     let person = client.look_up(&args.reader)?;
+    if person.member == client.member() {
+        return Err(Failure::WithYourself);
+    }
     confirm(config, args, &person)?;
     let options = ShareOptions {
         not_before: None,

@@ -15,6 +15,18 @@ pub(crate) fn clean(text: &str) -> String {
     clean
 }
 
+/// A name's exact bytes for a terminal: what is no text is written as `\xff`.
+pub(crate) fn clean_bytes(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for part in bytes.utf8_chunks() {
+        shown += &clean(part.valid());
+        for byte in part.invalid() {
+            write!(shown, "\\x{byte:02x}").expect("a string takes everything");
+        }
+    }
+    shown
+}
+
 /// Characters that turn the direction of writing and so hide the end of a name.
 const fn is_direction(letter: char) -> bool {
     matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -45,6 +57,11 @@ mod tests {
         assert_eq!(clean("a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\u{a}c");
         assert_eq!(clean("x\u{202e}fdp"), "x\\u{202e}fdp");
         assert_eq!(clean("Müller, 影像"), "Müller, 影像");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_written_out() {
+        assert_eq!(clean_bytes(b"a\xff\xfe\x07"), "a\\xff\\xfe\\u{7}");
     }
 
     #[test]
