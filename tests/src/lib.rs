@@ -1,6 +1,7 @@
 //! What the flow tests share: a network of one real node in this process, over loopback sockets, and people on
 //! it with homes of their own.
 
+pub mod dicom;
 pub mod processes;
 
 use std::fs;

@@ -12,6 +12,7 @@ use ihfs_client::join::recover;
 use ihfs_client::progress::{Progress, Silent};
 use ihfs_client::put::{PutError, PutSource};
 use ihfs_client::share::{ShareError, ShareOptions};
+use ihfs_tests::dicom::Slice;
 use ihfs_tests::{PASSPHRASE, Person, Scene, at, bytes_of, connect, for_treatment, read_as};
 
 /// Every file below a folder.
@@ -79,6 +80,33 @@ fn real_files_come_back_byte_for_byte() {
         let got = to.join(file.strip_prefix(&corpus).unwrap());
         assert!(fs::read(&file).unwrap() == fs::read(&got).unwrap(), "{file:?}");
     }
+}
+
+/// Writes a study of 500 slices of 128 KiB.
+fn write_study(folder: &Path, patient: &str) {
+    fs::create_dir_all(folder).unwrap();
+    for number in 0..500u16 {
+        let pixels = bytes_of(u8::try_from(number % 251).unwrap() + 1, 2 * 256 * 256);
+        let slice = Slice { patient, number, side: 256, pixels: &pixels };
+        fs::write(folder.join(format!("{number:03}.dcm")), slice.to_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn a_changed_tag_in_500_slices_uploads_headers_only() {
+    let scene = Scene::new();
+    let study = scene.solo.path().join("study");
+    let patient = scene.ann.connect();
+    write_study(&study, "Doe^Jane");
+    let first = patient.put(&PutSource::Path(study.clone()), &at("/study"), &Silent).unwrap();
+    assert_eq!(first.files, 500);
+    // Another length moves everything behind it by an odd number of elements' bytes.
+    write_study(&study, "Doe-Rosenberg^Jane Philippa");
+    let second = patient.put(&PutSource::Path(study), &at("/study"), &Silent).unwrap();
+    println!("500 slices: {} bytes sent first, {} after a changed tag", first.sent_bytes, second.sent_bytes);
+    assert!(second.sent_bytes * 50 < first.bytes, "{} of {}", second.sent_bytes, first.bytes);
+    let stat = patient.stat(&at("/study/007.dcm")).unwrap();
+    assert_eq!(stat.dicom.unwrap().modality.as_deref(), Some("CT"));
 }
 
 /// Does something once, when a phase begins.
