@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
+use clap_complete::engine::{PathCompleter, ValueCompleter};
 use ihfs_client::client::{Client, now};
 use ihfs_client::home::Home;
 use ihfs_client::list::{Kind, ListedEntry};
@@ -34,6 +35,23 @@ pub(crate) fn locations(typed: &OsStr) -> Vec<CompletionCandidate> {
         [b'/', ..] => within_time(move || find(&typed)),
         _ => Vec::new(),
     }
+}
+
+/// Candidates for a source of `put`, or for the location behind the sources: which it is, the line decides.
+pub(crate) fn sources(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let index = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|index| index.parse().ok());
+    if typed.as_bytes().starts_with(b"/") && has_source(&line, index) {
+        return locations(typed);
+    }
+    PathCompleter::any().stdio().complete(typed)
+}
+
+/// Whether a source of `put` stands before the word that is being typed.
+fn has_source(line: &[OsString], index: Option<usize>) -> bool {
+    let words = line.iter().skip_while(|word| *word != "--").skip(1).take(index.unwrap_or(usize::MAX));
+    let sources = words.skip_while(|word| *word != "put").skip(1);
+    sources.filter(|word| *word == "-" || !word.as_bytes().starts_with(b"-")).count() > 0
 }
 
 /// Candidates for somebody's handle.
@@ -148,6 +166,13 @@ mod tests {
     #[test]
     fn what_is_no_location_gets_no_candidates() {
         assert!(locations(OsStr::new("imaging")).is_empty());
+    }
+
+    #[test]
+    fn behind_a_source_of_put_a_location_is_meant() {
+        let line: Vec<_> = ["ihfs", "--", "ihfs", "put", "ct", "/im"].iter().map(OsString::from).collect();
+        assert!(has_source(&line, Some(3)));
+        assert!(!has_source(&line, Some(2)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
-use crate::complete::locations;
+use crate::complete::{locations, sources};
 use crate::until::parse_duration;
 
 /// `ihfs put`.
@@ -17,7 +17,7 @@ use crate::until::parse_duration;
 #[derive(Debug, Args)]
 pub(crate) struct Put {
     /// Files and folders here; "-" is standard input
-    #[arg(required = true, value_name = "SOURCE", value_hint = ValueHint::AnyPath)]
+    #[arg(required = true, value_name = "SOURCE", add = ArgValueCompleter::new(sources))]
     pub(crate) sources: Vec<PathBuf>,
     /// Where they go in IHFS
     #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::location;
 use crate::output::Report;
-use crate::output::words::{clean, count};
+use crate::output::words::{clean, count, role};
 use crate::session;
 use crate::until::show_time;
 
@@ -49,9 +49,9 @@ fn confirm(config: &Config, args: &Share, person: &Person) -> Result<(), Failure
     }
     let handle = &person.proof.handle;
     let question = format!(
-        "{handle}, {:?} at {}, has the key\n\n    {}\n\n\
+        "{handle}, {} at {}, has the key\n\n    {}\n\n\
          Ask {handle}, by phone or in person, for these six words. Are they the same? [y/N] ",
-        person.role,
+        role(person.role),
         handle.hospital(),
         person.fingerprint,
     );
@@ -84,11 +84,10 @@ impl Report for Shared {
         };
         format!(
             "Shared with {} as \"{}\" until {until}{nested}.\n\
-             It makes {} readable; {} keep its key shares, {needed} needed to open it.\n",
+             It makes {} readable. Keepers of its key shares: {kept}; needed to open it: {needed}.\n",
             clean(&self.reader),
             clean(&self.label),
             count(self.versions, "version"),
-            count(kept, "custodian"),
         )
     }
 }

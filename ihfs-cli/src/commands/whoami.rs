@@ -5,7 +5,7 @@ use ihfs_client::devices::WhoAmI;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::output::Report;
-use crate::output::words::clean;
+use crate::output::words::{clean, role};
 use crate::session;
 use crate::sheet::groups;
 
@@ -18,9 +18,9 @@ impl Report for WhoAmI {
     fn human(&self) -> String {
         let handle = self.handle.as_deref().unwrap_or("(not known on this device)");
         format!(
-            "Handle       {}\nRole         {:?}\nFingerprint  {}\nDevice       {}\nMember       {}\nNetwork      {}\n",
+            "Handle       {}\nRole         {}\nFingerprint  {}\nDevice       {}\nMember       {}\nNetwork      {}\n",
             clean(handle),
-            self.role,
+            role(self.role),
             self.fingerprint,
             self.device,
             self.member,

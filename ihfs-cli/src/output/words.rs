@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use ihfs_core::ledger::identity::Role;
+
 /// Text that came from elsewhere, safe for a terminal: control and direction characters are written out.
 pub(crate) fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
@@ -41,6 +43,11 @@ pub(crate) fn size(bytes: u64) -> String {
     let steps = (63 - bytes.leading_zeros()) / 10;
     let scaled = bytes as f64 / (1_u64 << (10 * steps)) as f64;
     format!("{scaled:.1} {}", UNITS[steps as usize - 1])
+}
+
+/// A role as people say it.
+pub(crate) fn role(role: Role) -> String {
+    format!("{role:?}").to_lowercase()
 }
 
 /// A count with its noun: `1 file`, `2 files`.
