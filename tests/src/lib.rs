@@ -1,6 +1,8 @@
 //! What the flow tests share: a network of one real node in this process, over loopback sockets, and people on
 //! it with homes of their own.
 
+pub mod liar;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
