@@ -34,10 +34,14 @@ pub(crate) fn open(config: &Config) -> Result<Client, Failure> {
     check_solo(config)?;
     let agent = Agent::of(&config.home);
     let keys = match agent.keyring()? {
-        Some(bytes) => Keyring::from_secret_bytes(&bytes)?,
+        Some(bytes) => {
+            config.output.detail("Keys from the agent.");
+            Keyring::from_secret_bytes(&bytes)?
+        }
         None => by_passphrase(config, &home)?,
     };
-    let client = Client::connect(&home, Arc::new(keys), Box::new(Openings { here: InProcess::default(), agent }))?;
+    let client =
+        Client::connect(&home, Arc::new(keys), Box::new(Openings { here: InProcess::default(), agent }))?;
     tell_age(config, &client);
     Ok(client)
 }
@@ -66,7 +70,9 @@ fn tell_age(config: &Config, client: &Client) {
     let freshness = client.freshness();
     if !freshness.current {
         let time = show_time(Time(freshness.time));
-        config.output.note(&format!("As of block {}, {time}: no newer one could be proved.", freshness.height));
+        config
+            .output
+            .note(&format!("As of block {}, {time}: no newer one could be proved.", freshness.height));
     }
 }
 

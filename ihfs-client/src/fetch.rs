@@ -123,7 +123,7 @@ impl Shared {
         let asked = self.link.ask_chunk(node, request, Bytes::new()).await;
         let (_, body) = asked.map_err(|reason| FetchError::Ask { id, reason: Arc::new(reason) })?;
         // Hashing 1 MiB takes half a millisecond: no longer than a task may hold its thread.
-        SealedChunk::verify(id, body.to_vec()).map_err(|error| FetchError::Damaged(Arc::new(error)))
+        SealedChunk::verify(id, body.into()).map_err(|error| FetchError::Damaged(Arc::new(error)))
     }
 }
 

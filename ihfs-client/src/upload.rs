@@ -54,12 +54,19 @@ pub struct Uploader {
     record: RecordId,
     replicas: Vec<NodeId>,
     room: Arc<Semaphore>,
-    batch: Vec<(SealedChunk, OwnedSemaphorePermit)>,
+    batch: Vec<Waiting>,
     batch_bytes: usize,
     tasks: JoinSet<Result<u64, AskError>>,
     delta: Delta,
     sent_bytes: u64,
     sent_chunks: u64,
+}
+
+/// A chunk that is to be sent, and the room that it takes. Its bytes are shared by all who send them.
+struct Waiting {
+    id: ChunkId,
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
 }
 
 /// What an upload came to.
@@ -112,7 +119,7 @@ impl Uploader {
                 self.link.runtime().block_on(room).expect("the semaphore is never closed")
             }
         };
-        self.batch.push((chunk, permit));
+        self.batch.push(Waiting { id: chunk.id(), bytes: chunk.into_bytes().into(), _room: permit });
         self.batch_bytes += size;
         if self.batch.len() >= BATCH_CHUNKS_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
             self.flush()?;
@@ -128,6 +135,11 @@ impl Uploader {
     /// Names a chunk that the record no longer needs. Only its owner may.
     pub fn drop_chunk(&mut self, chunk: ChunkId) {
         self.delta.dropped.insert(chunk);
+    }
+
+    /// The chunks that the commit names so far, with their stored bytes.
+    pub(crate) fn added(&self) -> Vec<(ChunkId, u32)> {
+        self.delta.added.iter().map(|(chunk, size)| (*chunk, *size)).collect()
     }
 
     /// Whether nothing was added or dropped.
@@ -231,21 +243,15 @@ impl Uploader {
 }
 
 /// Sends what `node` does not have of the batch; gives the bytes sent.
-async fn send_batch(
-    link: &Link,
-    node: NodeId,
-    record: RecordId,
-    batch: &[(SealedChunk, OwnedSemaphorePermit)],
-) -> Result<u64, AskError> {
-    let ids: Vec<u8> = batch.iter().flat_map(|(chunk, _)| *chunk.id().as_bytes()).collect();
+async fn send_batch(link: &Link, node: NodeId, record: RecordId, batch: &[Waiting]) -> Result<u64, AskError> {
+    let ids: Vec<u8> = batch.iter().flat_map(|waiting| *waiting.id.as_bytes()).collect();
     let has = chunk::request::Request::Has(chunk::Has { chunks: ids.into() });
     let (response, _) = link.ask_chunk(node, about(record, has), Bytes::new()).await?;
     let chunk::response::Response::Has(bits) = response else { return Err(AskError::Malformed { node }) };
     let missing = batch.iter().enumerate().filter(|(place, _)| !is_set(&bits, *place));
-    let put = |chunk: &SealedChunk| {
+    let put = |waiting: &Waiting| {
         let request = about(record, chunk::request::Request::Put(chunk::Put {}));
-        let body = Bytes::copy_from_slice(chunk.bytes());
-        let id = chunk.id();
+        let (id, body) = (waiting.id, waiting.bytes.clone());
         async move {
             match link.ask_chunk(node, request, body).await? {
                 (chunk::response::Response::Stored(stored), _) if stored.as_ref() == id.as_bytes() => Ok(()),
@@ -255,9 +261,9 @@ async fn send_batch(
     };
     let mut sent = 0;
     let mut puts = Vec::new();
-    for (_, (chunk, _)) in missing {
-        sent += chunk.bytes().len() as u64;
-        puts.push(put(chunk));
+    for (_, waiting) in missing {
+        sent += waiting.bytes.len() as u64;
+        puts.push(put(waiting));
     }
     futures::future::try_join_all(puts).await?;
     Ok(sent)

@@ -79,10 +79,13 @@ impl Invitation {
         let text: String = text.split_whitespace().collect();
         let Some(encoded) = text.strip_prefix(PREFIX) else {
             let other = text.strip_prefix(ANY_PREFIX).is_some_and(|rest| rest.contains('-'));
-            return Err(if other { InvitationError::UnknownFormat } else { InvitationError::NotAnInvitation });
+            return Err(if other {
+                InvitationError::UnknownFormat
+            } else {
+                InvitationError::NotAnInvitation
+            });
         };
-        let bytes =
-            BASE64URL_NOPAD.decode(encoded.as_bytes()).map_err(|_| InvitationError::Mistyped)?;
+        let bytes = BASE64URL_NOPAD.decode(encoded.as_bytes()).map_err(|_| InvitationError::Mistyped)?;
         let (sum, bytes) = bytes.split_first_chunk::<CHECKSUM_SIZE>().ok_or(InvitationError::Mistyped)?;
         if *sum != checksum(bytes) {
             return Err(InvitationError::Mistyped);

@@ -10,7 +10,9 @@ use ihfs_client::openings::InProcess;
 use ihfs_client::view::Trust;
 use ihfs_core::crypto::keyring::Keyring;
 use ihfs_core::ids::NodeId;
-use ihfs_net::{Admission, Conversation, Identity, Incoming, Limits, Message, Network, PeerKey, Request, Twin};
+use ihfs_net::{
+    Admission, Conversation, Identity, Incoming, Limits, Message, Network, PeerKey, Request, Twin,
+};
 use ihfs_proto::{chunk, join, key, ledger};
 use tokio::runtime::Runtime;
 
@@ -53,8 +55,11 @@ type Released = Mutex<Option<u64>>;
 impl Liar {
     /// Stands between `person` and the node that `person`'s home names. Honest until it is told to lie.
     pub fn between(person: &Person) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let keyring = Keyring::open(&person.home.keyring().expect("set up"), PASSPHRASE).expect("opens");
         let parsed = person.home.network().expect("set up").parse().expect("whole");
         let (node, addresses) = parsed.nodes[0].clone();
@@ -235,7 +240,8 @@ async fn serve(mut incoming: Incoming, asked: Arc<Shared>) {
 async fn answer(request: Request, asked: Arc<Shared>) {
     let Request { conversation, message, reply, .. } = request;
     asked.note_release(conversation);
-    let own = asked.swallow.lock().expect("lies do not panic").as_mut().and_then(|say| say(conversation, &message));
+    let own =
+        asked.swallow.lock().expect("lies do not panic").as_mut().and_then(|say| say(conversation, &message));
     if let Some(own) = own {
         let _ = reply.send(own).await;
         return;

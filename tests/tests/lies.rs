@@ -24,8 +24,8 @@ use ihfs_core::ledger::proof::ProofError;
 use ihfs_core::ledger::state::{ConsortiumEntry, GrantEntry, MemberEntry, RecordEntry, StateKey};
 use ihfs_core::members::HandleProof;
 use ihfs_core::receipt::Receipt;
-use ihfs_core::tree::{ChunkSource, Found};
 use ihfs_core::tree::entry::Content;
+use ihfs_core::tree::{ChunkSource, Found};
 use ihfs_net::{Conversation, Message};
 use ihfs_proto::ledger::request::Request as Ask;
 use ihfs_proto::ledger::response::Response as Answer;
@@ -172,7 +172,10 @@ fn another_block_at_a_known_height_is_a_split() {
     let client = liar.connect().unwrap();
     lie_about_header(&liar, |header| header.time = Time(header.time.0 + 1));
     let error = client.view().refresh().unwrap_err();
-    assert!(matches!(error, ViewError::Split { height } if height == client.view().trust().height), "{error}");
+    assert!(
+        matches!(error, ViewError::Split { height } if height == client.view().trust().height),
+        "{error}"
+    );
 }
 
 #[test]
@@ -199,7 +202,8 @@ fn a_certificate_with_a_bad_signature_or_of_a_stranger_is_refused() {
     lie_about_certificate(&liar, move |header, certificate| {
         let stranger =
             ihfs_core::crypto::sign::SigningKey::from_seed(ihfs_core::crypto::secret::Secret::new([5; 32]));
-        let vote = vote_bytes(chain, VoteKind::Precommit, header.height, certificate.round, Some(header.id()));
+        let vote =
+            vote_bytes(chain, VoteKind::Precommit, header.height, certificate.round, Some(header.id()));
         certificate.signatures = vec![stranger.sign(ihfs_core::crypto::sign::Purpose::Vote, &vote)];
     });
     assert!(matches!(refusal(&liar), ViewError::Certificate(CertificateError::BadSignature { .. })));
@@ -220,7 +224,9 @@ fn a_forged_entry_is_refused_whatever_it_is_about() {
     let (member, record) = (client.member(), RecordId::of(client.member(), &VAULT_NONCE));
     let grant = client.grants().unwrap()[0].grant.parse().unwrap();
 
-    forge(&liar, |entry: &mut RecordEntry| entry.head.as_mut().unwrap().root = ihfs_core::ids::ChunkId::from_bytes([7; 32]));
+    forge(&liar, |entry: &mut RecordEntry| {
+        entry.head.as_mut().unwrap().root = ihfs_core::ids::ChunkId::from_bytes([7; 32])
+    });
     assert_wrong_leaf(client.view().entry::<RecordEntry>(StateKey::Record(record)));
     forge(&liar, |entry: &mut MemberEntry| entry.key = [7; 32]);
     assert_wrong_leaf(client.view().entry::<MemberEntry>(StateKey::Member(member)));
@@ -460,7 +466,8 @@ fn a_put_is_not_done_because_a_node_says_so() {
         let asked: ihfs_proto::ledger::Request = ihfs_tests::liar::read(question.clone());
         let is_submit = matches!(asked.request, Some(Ask::Submit(_)));
         let applied = Answer::Applied(ihfs_proto::ledger::Applied { height: 1_000_000 });
-        is_submit.then(|| ihfs_tests::liar::written(&ihfs_proto::ledger::Response { response: Some(applied) }))
+        is_submit
+            .then(|| ihfs_tests::liar::written(&ihfs_proto::ledger::Response { response: Some(applied) }))
     });
     let failed = scene.put(&client, 2);
     let Err(PutError::Commit(CommitError::Submit(error))) = failed else { panic!("{failed:?}") };
@@ -662,10 +669,7 @@ fn the_first_image_of_a_shared_study_is_four_round_trips_away() {
 }
 
 /// Header and only frame: what is needed is asked for together.
-fn read_image(
-    tree: &ihfs_client::record::OpenTree,
-    content: &ihfs_core::tree::file::FileContent,
-) -> Vec<u8> {
+fn read_image(tree: &ihfs_client::record::OpenTree, content: &ihfs_core::tree::file::FileContent) -> Vec<u8> {
     let extents = content.extents(tree.source(), 0..content.size_bytes(), EXTENTS_MAX).unwrap();
     let pieces: Vec<_> = extents.iter().filter_map(|placed| placed.extent.as_piece()).collect();
     let chunk_of = |piece: &ihfs_core::sealed::Ref| match piece.place {
@@ -673,7 +677,8 @@ fn read_image(
         _ => panic!("a written piece stands in a chunk"),
     };
     tree.source().prefetch(pieces.iter().map(|piece| chunk_of(piece)));
-    let open = |piece: &&ihfs_core::sealed::Ref| tree.source().chunk(chunk_of(piece)).unwrap().open(piece).unwrap();
+    let open =
+        |piece: &&ihfs_core::sealed::Ref| tree.source().chunk(chunk_of(piece)).unwrap().open(piece).unwrap();
     pieces.iter().flat_map(open).collect()
 }
 

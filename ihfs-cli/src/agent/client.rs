@@ -35,6 +35,9 @@ pub(crate) struct AgentStatus {
     pub(crate) openings: u64,
 }
 
+/// An answer and the secret that came with it.
+type Answered = (Answer, Zeroizing<Vec<u8>>);
+
 impl Agent {
     /// The agent of the identity in `home`, whether it runs or not.
     pub(crate) fn of(home: &Path) -> Self {
@@ -112,11 +115,7 @@ impl Agent {
     }
 
     /// None if no agent runs.
-    fn ask(
-        &self,
-        request: Request,
-        secret: &[u8],
-    ) -> Result<Option<(Answer, Zeroizing<Vec<u8>>)>, AgentError> {
+    fn ask(&self, request: Request, secret: &[u8]) -> Result<Option<Answered>, AgentError> {
         use std::io::ErrorKind::{ConnectionRefused, NotFound};
         let mut stream = match connect(&self.home) {
             Ok(stream) => stream,

@@ -20,21 +20,28 @@ pub(super) fn home(error: &HomeError) -> Advice {
         HomeError::AlreadySetUp { .. } => {
             advice("already-set-up", "Name another folder with --home or IHFS_HOME: one for each identity.")
         }
-        HomeError::Io { .. } => advice("home-files", "Look whether the folder is yours and whether the disk is full."),
+        HomeError::Io { .. } => {
+            advice("home-files", "Look whether the folder is yours and whether the disk is full.")
+        }
         HomeError::Damaged { .. } => advice("home-damaged", "Run `ihfs recover` with your recovery sheet."),
-        HomeError::UnknownFormat { .. } => advice("newer-format", "Install the version of ihfs that wrote it."),
+        HomeError::UnknownFormat { .. } => {
+            advice("newer-format", "Install the version of ihfs that wrote it.")
+        }
     }
 }
 
 pub(super) fn keyring(error: &KeyringError) -> Advice {
     match error {
-        KeyringError::WrongPassphrase => {
-            denied("wrong-passphrase", "Try again; if it is forgotten, `ihfs recover` sets a new one by the sheet.")
-        }
+        KeyringError::WrongPassphrase => denied(
+            "wrong-passphrase",
+            "Try again; if it is forgotten, `ihfs recover` sets a new one by the sheet.",
+        ),
         KeyringError::NotAKeyring | KeyringError::Damaged(_) => {
             advice("keys-damaged", "Run `ihfs recover` with your recovery sheet.")
         }
-        KeyringError::UnknownFormat { .. } => advice("newer-format", "Install the version of ihfs that wrote it."),
+        KeyringError::UnknownFormat { .. } => {
+            advice("newer-format", "Install the version of ihfs that wrote it.")
+        }
         KeyringError::NoMemory => advice("no-memory", "Close other programs: opening the keys takes 64 MiB."),
     }
 }
@@ -43,7 +50,7 @@ pub(super) fn connect(error: &ConnectError) -> Advice {
     match error {
         ConnectError::Home(error) => home(error),
         ConnectError::View(error) => view(error),
-        ConnectError::Device(error) => people::device(error),
+        ConnectError::Generation(error) => people::device(error),
         ConnectError::Runtime(_) | ConnectError::Start(_) => {
             advice("no-network", "Look whether this machine lets programs open connections.")
         }
@@ -90,9 +97,10 @@ pub(super) fn view(error: &ViewError) -> Advice {
         | ViewError::UnknownValidators { .. }
         | ViewError::Certificate(_)
         | ViewError::Proof(_)
-        | ViewError::List(_) => {
-            advice("ledger-not-proved", "Nothing was believed. The node is broken or lies: tell the hospital.")
-        }
+        | ViewError::List(_) => advice(
+            "ledger-not-proved",
+            "Nothing was believed. The node is broken or lies: tell the hospital.",
+        ),
     }
 }
 
@@ -102,9 +110,10 @@ pub(super) fn submit(error: &SubmitError) -> Advice {
         SubmitError::Ask(error) => ask(error),
         SubmitError::View(error) => view(error),
         SubmitError::Undecided { .. } => undecided(),
-        SubmitError::NotApplied { .. } => {
-            advice("not-applied", "Nothing was reported as done that is not. The node is broken or lies: tell the hospital.")
-        }
+        SubmitError::NotApplied { .. } => advice(
+            "not-applied",
+            "Nothing was reported as done that is not. The node is broken or lies: tell the hospital.",
+        ),
     }
 }
 
@@ -115,7 +124,9 @@ pub(super) fn ask(error: &AskError) -> Advice {
             "Look at the network of this machine; a node of your own is started with `ihfs solo start`.",
         ),
         AskError::Refused(error) => refusal(error),
-        AskError::Malformed { .. } => advice("node-broken", "The node is broken or of another version: tell the hospital."),
+        AskError::Malformed { .. } => {
+            advice("node-broken", "The node is broken or of another version: tell the hospital.")
+        }
         AskError::NoNode => advice("no-node", "Run `ihfs recover` with a sheet that has addresses."),
     }
 }
@@ -133,9 +144,10 @@ fn refusal(refusal: &Refusal) -> Advice {
         Reason::NoLedger => advice("no-ledger", "Wait a moment and run it again; the node is catching up."),
         Reason::Broken => advice("node-broken", "The node's log says more: tell the hospital."),
         Reason::Undecided => undecided(),
-        Reason::Unknown | Reason::Malformed => {
-            advice("other-version", "This ihfs and the node do not understand each other: install the same version.")
-        }
+        Reason::Unknown | Reason::Malformed => advice(
+            "other-version",
+            "This ihfs and the node do not understand each other: install the same version.",
+        ),
     }
 }
 

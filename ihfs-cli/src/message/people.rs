@@ -15,7 +15,9 @@ pub(super) fn share(error: &ShareError) -> Advice {
         ShareError::Record(error) => files::record(error),
         ShareError::View(error) => network::view(error),
         ShareError::Ask(error) => network::ask(error),
-        ShareError::UnknownHandle { .. } => not_found("unknown-member", "Ask the person for the exact handle."),
+        ShareError::UnknownHandle { .. } => {
+            not_found("unknown-member", "Ask the person for the exact handle.")
+        }
         ShareError::WrongHandle { .. } => {
             denied("wrong-handle", "Nothing was shared. Tell the hospital: its node names somebody else.")
         }
@@ -41,7 +43,9 @@ pub(super) fn revoke(error: &RevokeError) -> Advice {
         RevokeError::Record(error) => files::record(error),
         RevokeError::View(error) => network::view(error),
         RevokeError::NotOwn => denied("not-own", "Only the owner can."),
-        RevokeError::Wider { .. } => advice("wider-grant", "Revoke that, then share again what should stay shared."),
+        RevokeError::Wider { .. } => {
+            advice("wider-grant", "Revoke that, then share again what should stay shared.")
+        }
         RevokeError::NothingGranted { .. } => not_found("no-grant", "`ihfs grants` shows what you gave."),
         RevokeError::Submit(error) => network::submit(error),
     }
@@ -74,9 +78,11 @@ pub(super) fn book(error: &BookError) -> Advice {
     match error {
         BookError::Record(error) => files::record(error),
         BookError::Commit(error) => files::commit(error),
-        BookError::Malformed(_) => advice("book-damaged", "Restore an older version of it: tell the hospital."),
-        BookError::UnknownFormat { .. } => advice("newer-format", "Install the version of ihfs that wrote it."),
-        BookError::TooLarge => advice("book-full", "Too many people and labels for one address book."),
+        BookError::Decode(_) => advice("book-damaged", "Restore an older version of it: tell the hospital."),
+        BookError::UnknownFormat { .. } => {
+            advice("newer-format", "Install the version of ihfs that wrote it.")
+        }
+        BookError::Full => advice("book-full", "Too many people and labels for one address book."),
     }
 }
 
@@ -92,7 +98,9 @@ pub(super) fn issue(error: &IssueError) -> Advice {
         IssueError::TooFewCustodians { last: None, .. } => {
             advice("too-few-custodians", "Nodes cannot be reached: try again later.")
         }
-        IssueError::NoHandle => advice("no-handle", "Run `ihfs recover` again: the address book tells the handle."),
+        IssueError::NoHandle => {
+            advice("no-handle", "Run `ihfs recover` again: the address book tells the handle.")
+        }
         IssueError::Book(error) => book(error),
     }
 }

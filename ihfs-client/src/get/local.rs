@@ -274,10 +274,10 @@ fn create_temporary(folder: &LocalFolder, name: &Name) -> Result<File, GetError>
                 return Err(failed(&path)(error));
             }
         };
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Err(GetError::Busy { path }),
-            // A file system without locks: two runs at once are then the user's matter.
-            Ok(()) | Err(_) => {}
+        // Other errors are those of file systems without locks: two runs at once are then the user's matter.
+        let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(Errno::WOULDBLOCK) {
+            return Err(GetError::Busy { path });
         }
         if is_plain(folder, &temporary, &file).map_err(local(&path))? {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(0o600)).map_err(failed(&path))?;
