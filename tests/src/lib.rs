@@ -2,6 +2,7 @@
 //! it with homes of their own.
 
 pub mod dicom;
+pub mod liar;
 pub mod processes;
 
 use std::fs;

@@ -82,6 +82,38 @@ fn real_files_come_back_byte_for_byte() {
     }
 }
 
+#[test]
+fn mode_time_links_and_user_attributes_come_back() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    let scene = Scene::new();
+    let from = scene.solo.path().join("from");
+    fs::create_dir(&from).unwrap();
+    fs::write(from.join("file"), b"content").unwrap();
+    fs::set_permissions(from.join("file"), fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("file", from.join("link")).unwrap();
+    let set = std::process::Command::new("python3")
+        .args(["-c", "import os, sys; os.setxattr(sys.argv[1], 'user.study', b'ct')"])
+        .arg(from.join("file"))
+        .status();
+    // Some file systems have no extended attributes.
+    let has_attributes = set.is_ok_and(|status| status.success());
+    let patient = scene.ann.connect();
+    patient.put(&PutSource::Path(from.clone()), &at("/from"), &Silent).unwrap();
+    let to = scene.solo.path().join("to");
+    patient.get(&at("/from"), &to, GetOptions::default(), &Silent).unwrap();
+    let (old, new) = (fs::metadata(from.join("file")).unwrap(), fs::metadata(to.join("file")).unwrap());
+    assert_eq!((old.mode(), old.mtime(), old.mtime_nsec()), (new.mode(), new.mtime(), new.mtime_nsec()));
+    assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("file"));
+    if has_attributes {
+        let read = std::process::Command::new("python3")
+            .args(["-c", "import os, sys; print(os.getxattr(sys.argv[1], 'user.study').decode())"])
+            .arg(to.join("file"))
+            .output()
+            .unwrap();
+        assert_eq!(read.stdout, b"ct\n");
+    }
+}
+
 /// Writes a study of 500 slices of 128 KiB.
 fn write_study(folder: &Path, patient: &str) {
     fs::create_dir_all(folder).unwrap();

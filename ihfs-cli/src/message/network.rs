@@ -71,6 +71,9 @@ pub(super) fn join(error: &JoinError) -> Advice {
         JoinError::UnknownMember => {
             not_found("unknown-member", "Look whether the sheet is of this network: its digits name it.")
         }
+        JoinError::NotRegistered => {
+            advice("not-registered", "Nothing was set up. The node is broken or lies: tell the hospital.")
+        }
         JoinError::InviteExpired => denied("invite-expired", "Ask your hospital for a new one."),
     }
 }
@@ -107,6 +110,10 @@ pub(super) fn submit(error: &SubmitError) -> Advice {
         SubmitError::Ask(error) => ask(error),
         SubmitError::View(error) => view(error),
         SubmitError::Undecided { .. } => undecided(),
+        SubmitError::NotApplied { .. } => advice(
+            "not-applied",
+            "Nothing was reported as done that is not. The node is broken or lies: tell the hospital.",
+        ),
     }
 }
 

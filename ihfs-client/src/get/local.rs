@@ -17,6 +17,7 @@ use ihfs_core::tree::entry::{Metadata, Moment, SymlinkTarget};
 use ihfs_core::tree::name::Name;
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT,
+    XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -306,6 +307,15 @@ fn is_plain(folder: &LocalFolder, temporary: &str, file: &File) -> std::io::Resu
 }
 
 fn set_metadata(fd: impl std::os::fd::AsFd, metadata: &Metadata) -> Result<(), Errno> {
+    for (name, value) in metadata.xattrs.by_name() {
+        // Only what users may set, and where the file system keeps it.
+        if name.starts_with(b"user.") {
+            match rustix::fs::fsetxattr(&fd, name.as_slice(), value, XattrFlags::empty()) {
+                Ok(()) | Err(Errno::NOTSUP) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
     rustix::fs::fchmod(&fd, Mode::from_raw_mode(metadata.mode.bits() & MODE_KEPT))?;
     rustix::fs::futimens(&fd, &times(metadata.modified))
 }
