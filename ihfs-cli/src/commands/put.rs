@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
+use ihfs_client::change::ChangeError;
 use ihfs_client::client::Client;
 use ihfs_client::list::Kind;
 use ihfs_client::location::Location;
@@ -62,18 +63,26 @@ fn target(client: &Client, source: &Path, location: &Location, into: bool) -> Re
         Some(Name::new(name.as_bytes()).map_err(|error| ihfs_client::put::PutError::from(error).into()))
     };
     let is_stream = source == Path::new("-");
-    let goes_into = !is_stream && (into || (!source.is_dir() && is_folder(client, location)?));
+    let goes_into = !is_stream && (into || goes_into_existing(client, source, location)?);
     match own_name().filter(|_| goes_into) {
         Some(name) => Ok(location.child(name?)),
         None => Ok(location.clone()),
     }
 }
 
-fn is_folder(client: &Client, location: &Location) -> Result<bool, Failure> {
-    match client.stat(location) {
-        Ok(stat) => Ok(stat.kind == Kind::Folder),
-        Err(ResolveError::NotFound { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
+/// A file goes into a folder that stands there; a folder fills it, and takes no file's place.
+fn goes_into_existing(client: &Client, source: &Path, location: &Location) -> Result<bool, Failure> {
+    let standing = match client.stat(location) {
+        Ok(stat) => stat.kind,
+        Err(ResolveError::NotFound { .. }) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    match (source.is_dir(), standing) {
+        (true, Kind::Folder) => Ok(false),
+        (true, Kind::File | Kind::Symlink) => {
+            Err(ChangeError::NotAFolder { location: location.clone() }.into())
+        }
+        (false, kind) => Ok(kind == Kind::Folder),
     }
 }
 
