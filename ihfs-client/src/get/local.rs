@@ -6,6 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -16,7 +17,7 @@ use ihfs_core::ids::Digest;
 use ihfs_core::tree::entry::{Metadata, Moment, SymlinkTarget};
 use ihfs_core::tree::name::Name;
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT,
+    Advice, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT,
     XattrFlags,
 };
 use rustix::io::Errno;
@@ -29,6 +30,8 @@ const TEMPORARY_PREFIX: &str = ".ihfs-get-";
 const MODE_KEPT: u32 = 0o1777;
 /// What the owner of a folder needs while it is being filled.
 const FOLDER_MODE_FILLING: u32 = 0o700;
+/// Bytes after which the system is told to begin writing them: the disk works while more is on its way.
+const WRITEOUT_BYTES: u64 = 8 << 20;
 /// How often a temporary file is opened anew because it went away or was something else.
 const OPEN_ATTEMPTS: usize = 8;
 
@@ -60,6 +63,8 @@ pub(super) struct Unfinished {
     name: Name,
     file: File,
     ends_in_hole: bool,
+    /// Before this offset the system was told to begin writing.
+    begun_to: u64,
 }
 
 /// A file with all its bytes, to be made durable and put in its place.
@@ -198,13 +203,25 @@ impl Unfinished {
     /// An empty file beside the place of `name`.
     pub(super) fn create(folder: Arc<LocalFolder>, name: Name) -> Result<Self, GetError> {
         let file = create_temporary(&folder, &name)?;
-        Ok(Self { folder, name, file, ends_in_hole: false })
+        Ok(Self { folder, name, file, ends_in_hole: false, begun_to: 0 })
     }
 
     /// Writes at an offset.
     pub(super) fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<(), GetError> {
         self.ends_in_hole = false;
-        self.file.write_all_at(bytes, offset).map_err(self.failed())
+        self.file.write_all_at(bytes, offset).map_err(self.failed())?;
+        self.begin_writeout(offset + bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Tells the system to begin writing what comes before `end`, if that is enough to be worth it. It is advice:
+    /// only the sync at the end makes the file durable.
+    fn begin_writeout(&mut self, end: u64) {
+        let Some(length) = end.checked_sub(self.begun_to).filter(|length| *length >= WRITEOUT_BYTES) else {
+            return;
+        };
+        let _ = rustix::fs::fadvise(&self.file, self.begun_to, NonZeroU64::new(length), Advice::DontNeed);
+        self.begun_to = end;
     }
 
     /// Leaves a run of zeros out.
