@@ -70,7 +70,6 @@ pub(crate) enum Verb {
     /// Store files, folders or standard input
     Put(Put),
     /// List a folder
-    #[command(visible_alias = "list")]
     Ls(Ls),
     /// Show everything known of a file or folder
     Stat(Stat),

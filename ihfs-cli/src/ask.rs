@@ -41,11 +41,6 @@ impl Asker {
         Self { somebody_there: may_ask && terminal(), yes }
     }
 
-    /// Whether somebody can be asked.
-    pub(crate) const fn is_somebody_there(&self) -> bool {
-        self.somebody_there
-    }
-
     /// Whether `--yes` was given.
     pub(crate) const fn says_yes(&self) -> bool {
         self.yes

@@ -22,8 +22,6 @@ pub(crate) struct Config {
     pub(crate) asker: Asker,
     /// Tells results.
     pub(crate) output: Output,
-    /// Whether to say more.
-    pub(crate) verbose: bool,
 }
 
 /// Why the options make no sense together.
@@ -53,14 +51,8 @@ impl Config {
             home: home(global.home)?,
             passphrase,
             asker: Asker::new(!global.json, global.yes),
-            output: Output::new(global.json),
-            verbose: global.verbose,
+            output: Output::new(global.json, global.verbose),
         })
-    }
-
-    /// A file or folder of the identity.
-    pub(crate) fn in_home(&self, name: &str) -> PathBuf {
-        self.home.join(name)
     }
 }
 

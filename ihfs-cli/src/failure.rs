@@ -1,8 +1,11 @@
 //! Everything that can end a command early, each with its own type, so that `message` can give advice.
 
 use ihfs_client::audit::AuditError;
+use ihfs_client::change::ChangeError;
 use ihfs_client::client::ConnectError;
 use ihfs_client::devices::DeviceError;
+use ihfs_client::get::GetError;
+use ihfs_client::history::HistoryError;
 use ihfs_client::home::HomeError;
 use ihfs_client::join::JoinError;
 use ihfs_client::location::LocationError;
@@ -68,6 +71,9 @@ pub(crate) enum Failure {
         /// The words of the key on the ledger.
         found: String,
     },
+    /// Sharing with oneself.
+    #[error("that is you")]
+    WithYourself,
     /// The folder of the identity.
     #[error(transparent)]
     Home(#[from] HomeError),
@@ -101,7 +107,13 @@ pub(crate) enum Failure {
     /// Devices.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// Not wired.
-    #[error("not there yet")]
-    NotWired,
+    /// Getting.
+    #[error(transparent)]
+    Get(#[from] GetError),
+    /// Moving, removing, making folders.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// Versions.
+    #[error(transparent)]
+    History(#[from] HistoryError),
 }

@@ -12,6 +12,7 @@ mod exit;
 mod failure;
 mod hardening;
 mod home_lock;
+mod location;
 mod message;
 mod output;
 mod passphrase;
@@ -41,9 +42,16 @@ pub fn main() -> ExitCode {
         .var(COMPLETE_VARIABLE)
         .try_complete(std::env::args_os(), std::env::current_dir().ok().as_deref())
     {
-        Ok(false) => run(Cli::parse()).into(),
+        Ok(false) => parse_and_run().into(),
         Ok(true) => Exit::Done.into(),
         Err(_) => Exit::Error.into(),
+    }
+}
+
+fn parse_and_run() -> Exit {
+    match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(error) => output::tell_usage(&error, std::env::args_os().any(|word| word == "--json")),
     }
 }
 

@@ -79,6 +79,9 @@ fn advise(failure: &Failure) -> Advice {
             "wrong-fingerprint",
             "Nothing was shared. Ask the person for the words, by phone or in person.",
         ),
+        Failure::WithYourself => {
+            advice("yourself", "Name somebody else; your own records are yours already.")
+        }
         Failure::Home(error) => network::home(error),
         Failure::Keyring(error) => network::keyring(error),
         Failure::Connect(error) => network::connect(error),
@@ -90,7 +93,9 @@ fn advise(failure: &Failure) -> Advice {
         Failure::Revoke(error) => people::revoke(error),
         Failure::Audit(error) => people::audit(error),
         Failure::Device(error) => people::device(error),
-        Failure::NotWired => advice("not-wired", ""),
+        Failure::Get(error) => files::get(error),
+        Failure::Change(error) => files::change(error),
+        Failure::History(error) => files::history(error),
     }
 }
 
@@ -232,5 +237,26 @@ mod tests {
         let message = explain(&Failure::Ask(failure));
         assert!(message.advice.contains("--passphrase-file FILE"));
         assert_eq!(message.exit, Exit::Error);
+    }
+
+    #[test]
+    fn exit_codes_tell_missing_from_forbidden() {
+        use ihfs_client::home::HomeError;
+        use ihfs_client::location::Location;
+        use ihfs_client::received::OpeningError;
+        use ihfs_client::resolve::ResolveError;
+        use ihfs_core::crypto::keyring::KeyringError;
+
+        let location = Location::parse(b"/x").unwrap();
+        let missing = Failure::Resolve(ResolveError::NotFound { location });
+        assert_eq!(explain(&missing).exit, Exit::NotFound);
+        let owner = "ann@st-mary".parse().unwrap();
+        let ended = OpeningError::NotShared { owner, label: "ct".to_owned() };
+        assert_eq!(explain(&Failure::Resolve(ended.into())).exit, Exit::NotAllowed);
+        assert_eq!(explain(&Failure::Keyring(KeyringError::WrongPassphrase)).exit, Exit::NotAllowed);
+        let nobody = HomeError::NotSetUp { path: "/h".into() };
+        assert_eq!(explain(&Failure::Home(nobody)).exit, Exit::NotFound);
+        let usage = explain(&Failure::WhichDevice { found: 2 });
+        assert_eq!((usage.exit, usage.code), (Exit::Error, "which-device"));
     }
 }

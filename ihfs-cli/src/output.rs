@@ -22,12 +22,13 @@ pub(crate) trait Report: Serialize {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
+    verbose: bool,
 }
 
 impl Output {
-    /// For programs or for people.
-    pub(crate) const fn new(json: bool) -> Self {
-        Self { json }
+    /// For programs or for people, who may want to hear more.
+    pub(crate) const fn new(json: bool, verbose: bool) -> Self {
+        Self { json, verbose }
     }
 
     /// Whether a program reads.
@@ -49,6 +50,13 @@ impl Output {
         if !self.json {
             // A closed standard error must not end the work.
             let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
+    }
+
+    /// Tells what only those want to hear who asked for it.
+    pub(crate) fn detail(self, text: &str) {
+        if self.verbose {
+            self.note(text);
         }
     }
 }
@@ -95,4 +103,25 @@ pub(crate) fn tell_failure(verb: &str, failure: &Failure, json: bool) -> Exit {
     // Nobody listens any more: the exit code still says it.
     drop(written);
     message.exit
+}
+
+/// Tells what is wrong with the line that was typed, or the help that was asked for.
+pub(crate) fn tell_usage(error: &clap::Error, json: bool) -> Exit {
+    if !error.use_stderr() {
+        // Help goes to whoever asked; if nobody listens any more, nothing is lost.
+        let _ = error.print();
+        return Exit::Done;
+    }
+    if json {
+        let text = error.render().to_string();
+        let text = text.trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned();
+        let object = json!({ "error": {
+            "command": "", "code": "usage", "message": text,
+            "advice": "`ihfs help` shows what can be typed.", "exit": Exit::Error as u8,
+        }});
+        let _ = writeln!(std::io::stdout().lock(), "{object}");
+    } else {
+        let _ = error.print();
+    }
+    Exit::Error
 }

@@ -34,7 +34,10 @@ pub(crate) fn open(config: &Config) -> Result<Client, Failure> {
     check_solo(config)?;
     let agent = Agent::of(&config.home);
     let keys = match agent.keyring()? {
-        Some(bytes) => Keyring::from_secret_bytes(&bytes)?,
+        Some(bytes) => {
+            config.output.detail("Keys from the agent.");
+            Keyring::from_secret_bytes(&bytes)?
+        }
         None => by_passphrase(config, &home)?,
     };
     let client =

@@ -132,6 +132,14 @@ impl Sheet {
         Ok(Self { handle, seed, chain, nodes })
     }
 
+    /// Reads the sheet in a file.
+    ///
+    /// # Errors
+    /// [`SheetError`].
+    pub(crate) fn read(path: &Path) -> Result<Self, SheetError> {
+        Self::parse(&File::open(path).and_then(read_secret_text).map_err(SheetError::Read)?)
+    }
+
     /// Reads the sheet from where the options say, or asks for its parts.
     ///
     /// # Errors
@@ -254,7 +262,7 @@ pub(crate) fn fingerprint(chain: ChainId) -> Vec<String> {
     groups(&format!("{chain}{}", check_digits(chain)))
 }
 
-fn groups(digits: &str) -> Vec<String> {
+pub(crate) fn groups(digits: &str) -> Vec<String> {
     digits.as_bytes().chunks(GROUP).map(|group| String::from_utf8_lossy(group).into_owned()).collect()
 }
 

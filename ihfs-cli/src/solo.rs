@@ -20,6 +20,8 @@ use process::ProcessMark;
 
 /// The node's data, in the folder of the identity.
 const DATA: &str = "node";
+/// What the node's data holds once it is complete.
+const FOUNDED: &str = "VERSION";
 /// What the running node says of itself, in its data.
 const NODE_FILE: &str = "node.json";
 /// What the node says before it logs, in its data; anew at each start. Its log is `logs` beside it.
@@ -92,8 +94,6 @@ pub(crate) enum SoloError {
 pub(crate) struct NodeFile {
     /// Its process.
     pub(crate) pid: i32,
-    /// Its key, in hexadecimal.
-    pub(crate) node: String,
     /// Where it can be reached.
     pub(crate) announce: Vec<String>,
 }
@@ -136,7 +136,7 @@ impl Solo {
 
     /// Whether there is one.
     pub(crate) fn exists(&self) -> bool {
-        self.data().is_dir()
+        self.data().join(FOUNDED).is_file()
     }
 
     /// Runs one of the node's short commands on its data and gives what it printed.
@@ -295,7 +295,7 @@ impl Solo {
         Ok(std::fs::rename(new, path)?)
     }
 
-    pub(crate) fn node_file(&self) -> Result<Option<NodeFile>, SoloError> {
+    fn node_file(&self) -> Result<Option<NodeFile>, SoloError> {
         match read_short(&self.data().join(NODE_FILE))? {
             Some(text) => Ok(Some(serde_json::from_str(&text)?)),
             None => Ok(None),
@@ -336,13 +336,14 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let solo = Solo::of(home.path());
         std::fs::create_dir(solo.data()).unwrap();
+        std::fs::write(solo.data().join(FOUNDED), "1").unwrap();
         let child = Command::new("sleep").arg("600").spawn().unwrap();
         solo.write_mark(child.id().cast_signed()).unwrap();
         (home, solo, child)
     }
 
     fn say_ready(solo: &Solo, pid: i32) {
-        let text = format!(r#"{{"pid":{pid},"node":"00","announce":["127.0.0.1:1"],"other":true}}"#);
+        let text = format!(r#"{{"pid":{pid},"announce":["127.0.0.1:1"],"other":true}}"#);
         std::fs::write(solo.data().join(NODE_FILE), text).unwrap();
     }
 

@@ -126,7 +126,7 @@ impl Client {
                 let replaced = granted.ended.is_some_and(|end| matches!(end.why, EndReason::Replaced(_)));
                 if !replaced {
                     let in_epoch =
-                        |item: &&ihfs_core::ledger::state::VersionItem| item.epoch <= granted.epoch;
+                        |item: &&ihfs_core::ledger::state::VersionItem| item.epoch == granted.epoch;
                     let newest = versions.iter().rev().find(in_epoch).map(|item| item.version.0);
                     given.push(self.given(&book, &paths, grant.to_string(), &granted, newest));
                 }

@@ -466,7 +466,7 @@ fn item_at(spot: &Spot) -> Result<Item, ChangeError> {
 }
 
 /// The records nested at or below an item. Nothing is read when the record has none at all.
-fn nested_below(spot: &Spot, item: &Item) -> Result<Vec<RecordId>, RecordError> {
+pub(crate) fn nested_below(spot: &Spot, item: &Item) -> Result<Vec<RecordId>, RecordError> {
     if let Content::Nested(nested) = item.content {
         return Ok(vec![nested.record]);
     }

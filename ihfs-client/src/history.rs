@@ -17,7 +17,7 @@ use ihfs_core::tree::name::Name;
 use ihfs_core::tree::{ChunkSource, Found, TreeError};
 use ihfs_proto::ledger::Reason;
 
-use crate::change::{ChangeError, subtree, told};
+use crate::change::{ChangeError, nested_below, subtree, told};
 use crate::client::{Client, now};
 use crate::fetch::{FetchError, Fetcher, PREFETCH_MAX};
 use crate::link::AskError;
@@ -86,6 +86,12 @@ pub enum HistoryError {
     /// A record nested below it stands elsewhere now: one record stands in one place.
     #[error("record {record:?}, which stood below it, stands elsewhere now")]
     NestedElsewhere {
+        /// The nested record.
+        record: RecordId,
+    },
+    /// Something below it was shared since: bringing the old version back would take it from its readers.
+    #[error("record {record:?} inside it was shared since; move or remove it first")]
+    SharedSince {
         /// The nested record.
         record: RecordId,
     },
@@ -257,6 +263,7 @@ impl Client {
         if !put_back(&mut edit, &spot, &old, &item, at)? {
             return Ok(report);
         }
+        stay_attached(&edit, &spot)?;
         let mut writing = self.write_record(spot.record.clone())?;
         for (chunk, size) in self.unpinned(&spot.record, &versions, &subtree(&old, &item), version)? {
             // Dropped and not yet collected: named again, or the new version would lose it.
@@ -516,6 +523,17 @@ fn put_back(
     putting.note_taken(&spot.tree, &spot.path)?;
     putting.put(&spot.path, item)?;
     Ok(true)
+}
+
+/// Checks that every record nested here now still is after the edit.
+fn stay_attached(edit: &TreeEdit<Fetcher>, spot: &Spot) -> Result<(), HistoryError> {
+    let Found::Item(now) = spot.tree.lookup(&spot.path).map_err(RecordError::from)? else { return Ok(()) };
+    for record in nested_below(spot, &now)? {
+        if edit.nested_version(record).map_err(RecordError::from)?.is_none() {
+            return Err(HistoryError::SharedSince { record });
+        }
+    }
+    Ok(())
 }
 
 /// The top of a record keeps its place: what is in it is put back entry by entry.

@@ -12,7 +12,7 @@ use ihfs_core::ids::{ChainId, DeviceId, Generation, MemberId, NodeId};
 use ihfs_core::invitation::Invitation;
 use ihfs_core::ledger::identity::{DeviceKeys, MemberSealingKey, PRIVATE_NONCE, Role, VAULT_NONCE};
 use ihfs_core::ledger::operation::{Admission, CreateRecord, Operation, RegisterMember};
-use ihfs_core::ledger::state::{MemberEntry, StateKey};
+use ihfs_core::ledger::state::{MemberEntry, RememberedTransaction, StateKey};
 use ihfs_core::ledger::transaction::{SignedTransaction, TRANSACTION_FORMAT, Transaction};
 use ihfs_proto::join;
 use tokio::runtime::Runtime;
@@ -52,6 +52,9 @@ pub enum JoinError {
     /// The ledger knows no member with the key of these words.
     #[error("no member of this network has these 24 words")]
     UnknownMember,
+    /// The node says that it is done, and the ledger proves that it is not.
+    #[error("the node says that this device is registered, the ledger does not hold it")]
+    NotRegistered,
     /// The invitation's time is over.
     #[error("the invitation has expired")]
     InviteExpired,
@@ -125,7 +128,7 @@ pub fn join(
     let keyring = new_keyring(place.chain, seed, Generation(0));
     let door = knock(&place, &keyring)?;
     let transaction = registration(&door.view, seed, &keyring, invitation);
-    redeem(&door.link, &transaction, &codec::encode(&invitation.handle))?;
+    redeem(&door, &transaction, &codec::encode(&invitation.handle))?;
     let network = network_file(&door.parsed, Some(OwnHandle::of(&invitation.handle)));
     save(home, &keyring, passphrase, &network, &door.view)?;
     drop(door);
@@ -177,7 +180,7 @@ pub fn recover(
     let device =
         DeviceKeys::sign(&member_key, place.chain, keyring.device_id(), keyring.device_sealing.public());
     let transaction = signed(&door.view, &member_key, keyring.member, vec![Operation::AddDevice(device)]);
-    redeem(&door.link, &transaction, &[])?;
+    redeem(&door, &transaction, &[])?;
     let network = network_file(&door.parsed, None);
     save(home, &keyring, passphrase, &network, &door.view)?;
     let (handle, readable) = look_around(home, keyring.to_secret_bytes(), network)?;
@@ -284,11 +287,14 @@ fn signed(view: &View, key: &SigningKey, member: MemberId, operations: Vec<Opera
     .sign(key)
 }
 
-fn redeem(link: &Link, transaction: &SignedTransaction, handle: &[u8]) -> Result<(), JoinError> {
+/// Has the transaction applied, and believes that it is by proof alone.
+fn redeem(door: &Door, transaction: &SignedTransaction, handle: &[u8]) -> Result<(), JoinError> {
     let redeem =
         join::Redeem { transaction: transaction.to_bytes().into(), handle_proof: handle.to_vec().into() };
-    link.ask_join(join::request::Request::Redeem(redeem), DECISION_TIME_MAX)?;
-    Ok(())
+    door.link.ask_join(join::request::Request::Redeem(redeem), DECISION_TIME_MAX)?;
+    let remembered: Option<RememberedTransaction> =
+        door.view.entry(StateKey::Transaction(transaction.id()))?;
+    remembered.map(|_| ()).ok_or(JoinError::NotRegistered)
 }
 
 fn network_file(parsed: &ParsedNetwork, handle: Option<OwnHandle>) -> NetworkFile {

@@ -18,6 +18,7 @@ pub mod join;
 pub mod link;
 pub mod list;
 pub mod location;
+pub mod merging;
 pub mod openings;
 pub mod progress;
 pub mod put;

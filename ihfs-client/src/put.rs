@@ -16,11 +16,14 @@ use ihfs_core::crypto::derive::{PieceKey, Role};
 use ihfs_core::cut::{ReadAt, cut};
 use ihfs_core::sealed::{PACKED_PIECE_MAX, PackWriter, Ref, Sealer, Source};
 use ihfs_core::tree::edit::{EditError, TreeEdit};
-use ihfs_core::tree::entry::{Content, Item, Metadata, MetadataError, Mode, Moment, SymlinkTarget};
+use ihfs_core::tree::entry::{
+    Content, Item, Metadata, MetadataError, Mode, Moment, SymlinkTarget, XATTR_BYTES_MAX, Xattrs,
+};
 use ihfs_core::tree::file::{ContentError, Extent, FileContent, FileContentBuilder};
 use ihfs_core::tree::folder::Folder;
 use ihfs_core::tree::name::{Name, NameError};
 use ihfs_core::tree::{Found, TreeError};
+use rustix::io::Errno;
 
 use crate::client::Client;
 use crate::fetch::{FetchError, Fetcher};
@@ -37,6 +40,8 @@ const ATTEMPTS: usize = 5;
 /// Files with more pieces than this are listed as they are read: their small pieces become chunks of their own,
 /// so that memory stays bounded.
 const DEFERRED_PIECES_MAX: usize = 256;
+/// Most bytes of the names of a file's extended attributes: what Linux allows.
+const XATTR_NAMES_BYTES_MAX: usize = 64 << 10;
 /// Most bytes taken from a stream that has no end in sight: the largest file.
 const STREAM_BYTES_MAX: u64 = 1 << 40;
 
@@ -217,13 +222,13 @@ impl Reading<'_> {
         let meta = std::fs::symlink_metadata(local).map_err(local_error(local))?;
         let kind = meta.file_type();
         if kind.is_dir() {
-            self.place(path, Content::Folder(Folder::EMPTY), metadata(&meta)?);
+            self.place(path, Content::Folder(Folder::EMPTY), metadata(local, &meta)?);
             return self.read_folder(local, path);
         }
         if kind.is_symlink() {
             let target = std::fs::read_link(local).map_err(local_error(local))?;
             let target = SymlinkTarget::new(target.into_os_string().into_vec())?;
-            self.place(path, Content::Symlink(target), metadata(&meta)?);
+            self.place(path, Content::Symlink(target), metadata(local, &meta)?);
             return Ok(());
         }
         if !kind.is_file() {
@@ -271,7 +276,7 @@ impl Reading<'_> {
             {
                 self.report.bytes += before.len();
                 self.report.files += 1;
-                self.place_file(path, content, metadata(&before)?);
+                self.place_file(path, content, metadata(local, &before)?);
                 return Ok(());
             }
         }
@@ -513,7 +518,7 @@ fn replace(
     Ok(!same_bytes)
 }
 
-fn metadata(meta: &std::fs::Metadata) -> Result<Metadata, PutError> {
+fn metadata(local: &Path, meta: &std::fs::Metadata) -> Result<Metadata, PutError> {
     let nanos = |nanos: i64| u32::try_from(nanos).unwrap_or(0);
     let born = meta.created().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     let born = born.and_then(|since| Moment::new(since.as_secs() as i64, since.subsec_nanos()).ok());
@@ -523,8 +528,27 @@ fn metadata(meta: &std::fs::Metadata) -> Result<Metadata, PutError> {
         modified: Moment::new(meta.mtime(), nanos(meta.mtime_nsec()))?,
         changed: Moment::new(meta.ctime(), nanos(meta.ctime_nsec()))?,
         born,
-        xattrs: Default::default(),
+        xattrs: user_xattrs(local)?,
     })
+}
+
+/// Extended attributes `user.*` of a file or folder; symbolic links have none, some file systems neither.
+fn user_xattrs(local: &Path) -> Result<Xattrs, PutError> {
+    let failed = |error: Errno| local_error(local)(error.into());
+    let mut names = vec![0; XATTR_NAMES_BYTES_MAX];
+    let length = match rustix::fs::llistxattr(local, names.as_mut_slice()) {
+        Ok(length) => length,
+        Err(Errno::NOTSUP | Errno::PERM) => return Ok(Xattrs::default()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut found = BTreeMap::new();
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| name.starts_with(b"user.")) {
+        let mut value = vec![0; XATTR_BYTES_MAX];
+        let length = rustix::fs::lgetxattr(local, name, value.as_mut_slice()).map_err(failed)?;
+        value.truncate(length);
+        found.insert(name.to_vec(), value);
+    }
+    Ok(Xattrs::new(found)?)
 }
 
 /// Bytes and files below a path.

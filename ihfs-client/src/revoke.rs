@@ -1,6 +1,8 @@
 //! `revoke`: one transaction, whatever the size of the record; then the remaining readers get the new key.
 
-use ihfs_core::ids::{MemberId, RecordId};
+use std::collections::BTreeSet;
+
+use ihfs_core::ids::{Epoch, MemberId, RecordId};
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::operation::{Operation, Revoke, RevokeTarget};
 use ihfs_core::ledger::state::{OpeningItem, VersionItem};
@@ -120,7 +122,7 @@ impl Client {
     }
 
     /// Versions that the reader's openings made readable, by the record's complete list of openings: all of the
-    /// epochs that he opened, and all before them.
+    /// epochs that he opened. A snapshot opens one of them; the list is an upper bound then.
     pub(crate) fn may_hold(
         &self,
         record: &Record,
@@ -129,22 +131,15 @@ impl Client {
         let Some(entry) = &record.entry else { return Ok(Vec::new()) };
         let openings: Vec<OpeningItem> =
             self.view.items(ListKey::Openings(record.id), Default::default(), entry.openings)?;
-        let newest_epoch =
-            openings.iter().filter(|opening| opening.reader == reader).map(|opening| opening.epoch).max();
-        let Some(newest_epoch) = newest_epoch else { return Ok(Vec::new()) };
-        let opened: Vec<_> = openings.iter().filter(|opening| opening.reader == reader).collect();
-        let readable = |version: &VersionItem| {
-            version.epoch <= newest_epoch
-                && opened
-                    .iter()
-                    .any(|opening| opening.epoch == version.epoch || opening.version >= version.version)
-        };
+        let epochs: BTreeSet<Epoch> =
+            openings.iter().filter(|opening| opening.reader == reader).map(|opening| opening.epoch).collect();
+        let readable = |version: &&VersionItem| epochs.contains(&version.epoch);
         let held = |version: &VersionItem| HeldVersion {
             version: version.version.0,
             written: version.time.0,
             bytes_added: version.bytes_added,
         };
-        Ok(self.versions(record)?.iter().filter(|version| readable(version)).map(held).collect())
+        Ok(self.versions(record)?.iter().filter(readable).map(held).collect())
     }
 
     /// Gives the remaining readers the key of the new epoch. What fails here is done by the next commit.

@@ -291,6 +291,8 @@ impl Client {
         pages.close();
         let packs = pages.take_closed();
         for pack in packs {
+            // Read back below, maybe before it was sent, and under another record than it is sent for.
+            tree.source().keep(pack.clone());
             child.uploader.push(pack).map_err(CommitError::from)?;
         }
         let root = Root {
@@ -402,7 +404,7 @@ impl Client {
         }
         let nested = operations.len() as u64 - 1;
         self.submit(operations)?;
-        let versions = if options.snapshot { 1 } else { head.version.0 };
+        let versions = if options.snapshot { 1 } else { self.versions_of_epoch(&record)? };
         Ok(Shared {
             grant: id.to_string(),
             record: record.id.to_string(),
@@ -413,6 +415,12 @@ impl Client {
             nested,
             custodians: counts,
         })
+    }
+
+    /// How many versions the live epoch has: those that its key opens.
+    fn versions_of_epoch(&self, record: &Record) -> Result<u64, ShareError> {
+        let epoch = record.epoch();
+        Ok(self.versions(record)?.iter().filter(|version| version.epoch == epoch).count() as u64)
     }
 
     /// Grants on every record nested in this one, each naming the grant on the record that holds it.

@@ -33,6 +33,12 @@ pub enum SubmitError {
         /// The transaction.
         id: TransactionId,
     },
+    /// The node says that it is applied, and the ledger proves that it is not.
+    #[error("the node says that transaction {id:?} is applied, the ledger does not hold it")]
+    NotApplied {
+        /// The transaction.
+        id: TransactionId,
+    },
 }
 
 /// A transaction that is final.
@@ -88,8 +94,9 @@ impl Client {
         let request =
             ledger::request::Request::Submit(ledger::Submit { transaction: transaction.to_bytes().into() });
         match self.link.ask_ledger(request, DECISION_TIME_MAX) {
-            Ok(ledger::response::Response::Applied(applied)) => {
-                Ok(Decided { id, height: Height(applied.height) })
+            // A node's word is none: what it says is applied must stand on the ledger.
+            Ok(ledger::response::Response::Applied(_)) => {
+                self.outcome(id)?.ok_or(SubmitError::NotApplied { id })
             }
             Ok(_) => self.outcome(id)?.ok_or(SubmitError::Undecided { id }),
             Err(AskError::Refused(refusal)) if refusal.reason == Reason::Rules => {

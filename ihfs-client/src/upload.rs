@@ -137,6 +137,11 @@ impl Uploader {
         self.delta.dropped.insert(chunk);
     }
 
+    /// The chunks that the commit names so far, with their stored bytes.
+    pub(crate) fn added(&self) -> Vec<(ChunkId, u32)> {
+        self.delta.added.iter().map(|(chunk, size)| (*chunk, *size)).collect()
+    }
+
     /// Whether nothing was added or dropped.
     pub fn is_empty(&self) -> bool {
         self.delta.added.is_empty() && self.delta.dropped.is_empty()

@@ -11,7 +11,7 @@ use ihfs_core::tree::TreeError;
 use ihfs_core::tree::edit::{EditError, TreeEdit};
 use ihfs_core::tree::entry::{Content, Item, Metadata};
 use ihfs_core::tree::folder::Folder;
-use ihfs_core::tree::root::{NestedVersions, Root, RootError};
+use ihfs_core::tree::root::{DeviceProgress, NestedVersions, Root, RootError};
 
 use crate::client::{Client, now};
 use crate::fetch::{FetchError, Fetcher};
@@ -85,6 +85,8 @@ pub struct Writing {
     epoch: Epoch,
     /// Bytes of the chunks that the commit drops.
     dropped_bytes: u64,
+    /// How far each device's journal is in; as in the version before, unless a merge says otherwise.
+    devices: Option<Vec<DeviceProgress>>,
 }
 
 /// What a commit came to.
@@ -176,7 +178,7 @@ impl Client {
     ) -> Result<Writing, CommitError> {
         let sealer = self.sealer(&mut record, epoch)?;
         let uploader = Uploader::new(self.link.clone(), record.id, record.replicas.clone());
-        Ok(Writing { record, sealer, uploader, before, random, epoch, dropped_bytes: 0 })
+        Ok(Writing { record, sealer, uploader, before, random, epoch, dropped_bytes: 0, devices: None })
     }
 
     fn must_rotate(&self, record: &Record) -> bool {
@@ -217,7 +219,7 @@ impl Client {
         edit: &TreeEdit<Fetcher>,
         sources: &[RecordId],
     ) -> Result<Prepared, CommitError> {
-        let Writing { record, sealer, mut uploader, before, epoch, dropped_bytes, .. } = writing;
+        let Writing { record, sealer, mut uploader, before, epoch, dropped_bytes, devices, .. } = writing;
         let base = record.version();
         let mut pages = PackWriter::new(&sealer);
         let written = edit.write(&mut pages)?;
@@ -229,7 +231,7 @@ impl Client {
             version: base.next(),
             top: written.top,
             nested: written.nested,
-            devices: edit.base().devices.clone(),
+            devices: devices.unwrap_or_else(|| edit.base().devices.clone()),
             written: now(),
         };
         let (root_key, root) = sealer.seal_root(base.next(), &root.encode()?);
@@ -303,6 +305,16 @@ impl Writing {
     /// The random bytes that the transaction must have.
     pub(crate) const fn random(&self) -> [u8; 32] {
         self.random
+    }
+
+    /// The epoch that the new version will be in.
+    pub(crate) const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Notes how far each device's journal is in.
+    pub(crate) fn set_devices(&mut self, devices: Vec<DeviceProgress>) {
+        self.devices = Some(devices);
     }
 
     /// Lets a pinned chunk go. Only the owner may.

@@ -30,7 +30,7 @@ pub const ENVELOPE_BYTES_MAX: usize = 4096;
 /// What a grant opens.
 #[derive(Debug)]
 pub enum GrantedKey {
-    /// Every retained version of the record up to the end of the epoch.
+    /// Every retained version that was or will be sealed in the epoch.
     Record(RecordKey),
     /// One version alone.
     Snapshot(RootKey),

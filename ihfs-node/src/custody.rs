@@ -391,3 +391,65 @@ fn check_grant(snapshot: &Snapshot, reader: MemberId, grant: GrantId, node: Node
 fn fits(deposit: &Deposit, entry: &Option<GrantEntry>) -> bool {
     entry.as_ref().is_some_and(|entry| entry.digests == deposit.digests && entry.ended.is_none())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::init::{Founding, found};
+    use crate::consensus::driver::system_clock;
+    use crate::keys::KeyBytes;
+    use crate::run::DataFolder;
+    use crate::run::folder::node_key;
+
+    const OPENING: OpeningId = OpeningId::from_bytes([1; 32]);
+    const GRANT: GrantId = GrantId::from_bytes([2; 32]);
+    const READER: MemberId = MemberId::from_bytes([3; 32]);
+    const DEVICE: DeviceId = DeviceId::from_bytes([4; 32]);
+
+    fn custody(data: &Path) -> Arc<Custody> {
+        found(&Founding::solo(data, "st-mary", system_clock())).unwrap();
+        let genesis = DataFolder::open(data).unwrap().genesis().unwrap();
+        let ledger = Arc::new(Ledger::open(&data.join("ledger.redb"), genesis, system_clock).unwrap());
+        let key = Arc::new(KeyBytes::read(&node_key(data)).unwrap().key());
+        Custody::open(&data.join("custody.redb"), &ledger, key, system_clock).unwrap()
+    }
+
+    fn opened(seen: Instant, time: Time) -> LiveOpening {
+        LiveOpening { reader: READER, device: DEVICE, time, seen, grants: vec![GRANT] }
+    }
+
+    #[test]
+    fn an_opening_releases_for_a_quarter_of_an_hour_by_either_clock() {
+        let data = tempfile::tempdir().unwrap();
+        let custody = custody(data.path());
+        let release = || custody.release(DEVICE, READER, OPENING, GRANT).unwrap_err();
+        let (now, newest) = (Instant::now(), custody.ledger.snapshot().newest().time);
+        custody.lock().add(OPENING, opened(now, newest));
+        // The opening is good; the ledger does not know the grant.
+        assert!(matches!(release(), Denied::NoGrant));
+        let limit = Duration::from_millis(RELEASE_TIME_MAX) + Duration::from_secs(1);
+        let long_ago = now.checked_sub(limit).expect("the machine has run for a quarter of an hour");
+        custody.lock().live.insert(OPENING, opened(long_ago, newest));
+        assert!(matches!(release(), Denied::OpenAgain));
+        custody.lock().live.insert(OPENING, opened(now, Time(newest.0 - RELEASE_TIME_MAX - 1)));
+        assert!(matches!(release(), Denied::OpenAgain));
+        assert_eq!(custody.denials(), 3);
+    }
+
+    #[test]
+    fn an_opening_releases_only_to_its_device_and_only_what_it_names() {
+        let data = tempfile::tempdir().unwrap();
+        let custody = custody(data.path());
+        let newest = custody.ledger.snapshot().newest().time;
+        custody.lock().add(OPENING, opened(Instant::now(), newest));
+        let other_device = DeviceId::from_bytes([9; 32]);
+        let other_grant = GrantId::from_bytes([9; 32]);
+        let other_opening = OpeningId::from_bytes([9; 32]);
+        let denied = [
+            custody.release(other_device, READER, OPENING, GRANT),
+            custody.release(DEVICE, READER, OPENING, other_grant),
+            custody.release(DEVICE, READER, other_opening, GRANT),
+        ];
+        assert!(denied.iter().all(|denied| matches!(denied, Err(Denied::NotOpened))));
+    }
+}

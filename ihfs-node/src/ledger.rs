@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use ihfs_core::ids::{ChainId, Height, MemberId, TransactionId};
+use ihfs_core::ids::{ChainId, Height, Time, TransactionId};
 use ihfs_core::ledger::certificate::Certificate;
 use ihfs_core::ledger::execute::{self, Executed};
 use ihfs_core::ledger::genesis::{Genesis, GenesisError};
@@ -119,6 +119,7 @@ pub struct Ledger {
     listeners: RwLock<Vec<Listener>>,
     consensus: Mutex<Option<Handle>>,
     last_error: Mutex<String>,
+    clock: fn() -> Time,
 }
 
 impl Ledger {
@@ -126,7 +127,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn open(path: &Path, genesis: Genesis) -> Result<Self, LedgerError> {
+    pub fn open(path: &Path, genesis: Genesis, clock: fn() -> Time) -> Result<Self, LedgerError> {
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(tables::boxed)?;
         let chain = genesis.chain();
         match tables::stored_chain(&database)? {
@@ -148,6 +149,7 @@ impl Ledger {
             listeners: RwLock::default(),
             consensus: Mutex::default(),
             last_error: Mutex::default(),
+            clock,
         })
     }
 
@@ -242,7 +244,7 @@ impl Ledger {
         }
         let snapshot = self.snapshot();
         let newest = snapshot.newest();
-        let time = crate::consensus::driver::system_clock().max(newest.time.plus_millis(1));
+        let time = (self.clock)().max(newest.time.plus_millis(1));
         let place = BlockPlace { chain: self.chain, height: newest.height.next(), time };
         let applied = rules::apply_block(&*snapshot, place, std::slice::from_ref(signed));
         match applied {
@@ -285,18 +287,6 @@ impl Ledger {
 enum Added {
     Applied(Height),
     Waits(oneshot::Receiver<Outcome>),
-}
-
-impl Snapshot {
-    /// The member that owns, or is registered with, this id; a convenience for those who ask often.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn owner_of(&self, record: ihfs_core::ids::RecordId) -> Result<Option<MemberId>, StateError> {
-        let key = ihfs_core::ledger::state::StateKey::Record(record);
-        let entry: Option<ihfs_core::ledger::state::RecordEntry> = self.read(&key)?;
-        Ok(entry.map(|entry| entry.owner))
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

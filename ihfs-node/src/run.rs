@@ -133,7 +133,7 @@ pub async fn start(options: Options) -> Result<NodeHandle, NodeError> {
     let key = Arc::new(secret.key());
     let genesis = folder.genesis()?;
 
-    let ledger = Arc::new(Ledger::open(&folder.file("ledger.redb"), genesis)?);
+    let ledger = Arc::new(Ledger::open(&folder.file("ledger.redb"), genesis, options.clock)?);
     let store = Store::open(&folder.file("store"), config.store.options())?;
     let custody = Custody::open(&folder.file("custody.redb"), &ledger, Arc::clone(&key), options.clock)?;
     let directory = Arc::new(Directory::open(&folder.file("directory.redb"))?);

@@ -1,14 +1,21 @@
 //! What the flow tests share: a network of one real node in this process, over loopback sockets, and people on
 //! it with homes of their own.
 
+pub mod dicom;
+pub mod liar;
+pub mod processes;
+
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ihfs_client::client::Client;
 use ihfs_client::home::Home;
-use ihfs_client::join::{Joined, join};
+use ihfs_client::join::{Joined, Whereabouts, join};
 use ihfs_client::location::Location;
-use ihfs_client::openings::{InProcess, OpeningStore};
+use ihfs_client::openings::InProcess;
+use ihfs_client::progress::Silent;
+use ihfs_client::put::PutSource;
 use ihfs_client::share::ShareOptions;
 use ihfs_core::crypto::derive::Seed;
 use ihfs_core::crypto::keyring::Keyring;
@@ -129,14 +136,78 @@ impl Person {
 
     /// Connects with this device's keys.
     pub fn connect(&self) -> Client {
-        self.connect_with(Box::<InProcess>::default())
+        connect(&self.home, PASSPHRASE)
     }
 
-    /// Connects, keeping openings elsewhere.
-    pub fn connect_with(&self, openings: Box<dyn OpeningStore>) -> Client {
-        let keyring = Keyring::open(&self.home.keyring().expect("set up"), PASSPHRASE).expect("opens");
-        Client::connect(&self.home, Arc::new(keyring), openings).expect("connects")
+    /// What a recovery sheet says besides the words.
+    pub fn whereabouts(&self) -> Whereabouts {
+        let network = self.home.network().expect("set up").parse().expect("whole");
+        Whereabouts { chain: network.chain, nodes: network.nodes }
     }
+}
+
+/// Connects with the keys of a home.
+pub fn connect(home: &Home, passphrase: &[u8]) -> Client {
+    let keyring = Keyring::open(&home.keyring().expect("set up"), passphrase).expect("opens");
+    Client::connect(home, Arc::new(keyring), Box::<InProcess>::default()).expect("connects")
+}
+
+/// A patient with one file in a folder, and a doctor.
+pub struct Scene {
+    /// The network.
+    pub solo: Solo,
+    /// The patient, who has `/ct/slice`.
+    pub ann: Person,
+    /// The doctor.
+    pub lee: Person,
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Scene {
+    /// Founds the network and puts the file.
+    pub fn new() -> Self {
+        let solo = Solo::new();
+        let (ann, lee) = (solo.join("ann", Role::Patient), solo.join("dr.lee", Role::Practitioner));
+        let scene = Self { solo, ann, lee };
+        scene.put(&scene.ann.connect(), "/ct/slice", 1);
+        scene
+    }
+
+    /// Puts 100,000 bytes of a seed.
+    pub fn put(&self, client: &Client, to: &str, seed: u8) {
+        let file = self.solo.path().join("local");
+        fs::write(&file, bytes_of(seed, 100_000)).unwrap();
+        client.put(&PutSource::Path(file), &at(to), &Silent).unwrap();
+    }
+
+    /// Shares the patient's path with the doctor.
+    pub fn share(&self, path: &str, options: &ShareOptions) {
+        let patient = self.ann.connect();
+        let person = patient.look_up(&self.lee.handle()).unwrap();
+        patient.share(&at(path), &person, options).unwrap();
+    }
+
+    /// What somebody reads at a path, by a new opening where it is shared.
+    pub fn read(&self, person: &Person, path: &str) -> Option<Vec<u8>> {
+        read_as(&person.connect(), path)
+    }
+
+    /// The patient's label and path as the doctor writes it.
+    pub fn shared(&self, path: &str) -> String {
+        format!("//{}/{path}", self.ann.handle())
+    }
+}
+
+/// The bytes at a path, if they can be had.
+pub fn read_as(client: &Client, path: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    client.cat(&at(path), 0, u64::MAX, &mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// A location from text.

@@ -1,63 +1,24 @@
 //! What grants promise on one node: who reads what, until when, and what ends it.
 
 use std::fs;
+use std::sync::Arc;
 
 use ihfs_client::client::{Client, now};
 use ihfs_client::get::GetOptions;
+use ihfs_client::home::Home;
+use ihfs_client::join::recover;
+use ihfs_client::openings::InProcess;
 use ihfs_client::progress::Silent;
 use ihfs_client::put::PutSource;
 use ihfs_client::revoke::RevokeError;
 use ihfs_client::share::{ShareError, ShareOptions};
+use ihfs_core::crypto::keyring::Keyring;
 use ihfs_core::ids::DeviceId;
 use ihfs_core::ledger::identity::Role;
-use ihfs_tests::{Person, Solo, at, bytes_of, for_treatment};
-
-/// A patient with one file in a folder, and a doctor.
-struct Scene {
-    solo: Solo,
-    ann: Person,
-    lee: Person,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let solo = Solo::new();
-        let (ann, lee) = (solo.join("ann", Role::Patient), solo.join("dr.lee", Role::Practitioner));
-        let scene = Self { solo, ann, lee };
-        scene.put(&scene.ann.connect(), "/ct/slice", 1);
-        scene
-    }
-
-    fn put(&self, client: &Client, to: &str, seed: u8) {
-        let file = self.solo.path().join("local");
-        fs::write(&file, bytes_of(seed, 100_000)).unwrap();
-        client.put(&PutSource::Path(file), &at(to), &Silent).unwrap();
-    }
-
-    fn share(&self, path: &str, options: &ShareOptions) {
-        let patient = self.ann.connect();
-        let person = patient.look_up(&self.lee.handle()).unwrap();
-        patient.share(&at(path), &person, options).unwrap();
-    }
-
-    /// What the doctor reads at a shared path, by a new opening.
-    fn read(&self, person: &Person, path: &str) -> Option<Vec<u8>> {
-        read_as(&person.connect(), path)
-    }
-
-    fn shared(&self, path: &str) -> String {
-        format!("//{}/{path}", self.ann.handle())
-    }
-}
-
-fn read_as(client: &Client, path: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    client.cat(&at(path), 0, u64::MAX, &mut bytes).ok()?;
-    Some(bytes)
-}
+use ihfs_tests::{PASSPHRASE, Scene, at, bytes_of, connect, for_treatment, read_as};
 
 #[test]
-fn a_revoked_reader_gets_no_key_after_the_block_and_others_stay() {
+fn a_revoked_doctor_gets_no_key_after_the_block() {
     let scene = Scene::new();
     let kim = scene.solo.join("dr.kim", Role::Practitioner);
     scene.share("/ct", &for_treatment());
@@ -86,7 +47,7 @@ fn a_snapshot_opens_one_version_alone() {
 }
 
 #[test]
-fn a_grant_from_now_opens_nothing_older() {
+fn a_share_from_now_opens_nothing_older() {
     let scene = Scene::new();
     scene.share("/ct", &for_treatment());
     scene.put(&scene.ann.connect(), "/ct/slice", 2);
@@ -103,11 +64,11 @@ fn a_grant_from_now_opens_nothing_older() {
 #[test]
 fn a_grant_whose_time_is_over_does_not_open() {
     let scene = Scene::new();
-    let until = Some(now().plus_millis(1500));
-    scene.share("/ct", &ShareOptions { until, ..for_treatment() });
+    let until = now().plus_millis(1500);
+    scene.share("/ct", &ShareOptions { until: Some(until), ..for_treatment() });
     assert!(scene.read(&scene.lee, &scene.shared("ct/slice")).is_some());
     // Header time passes with blocks; wait for this machine's clock to be past it.
-    while now() <= until.unwrap() {
+    while now() <= until {
         std::thread::yield_now();
     }
     assert_eq!(scene.read(&scene.lee, &scene.shared("ct/slice")), None);
@@ -133,7 +94,7 @@ fn a_writer_adds_versions_and_a_reader_does_not() {
 }
 
 #[test]
-fn revoking_a_part_changes_nothing_and_names_the_record() {
+fn revoking_a_part_of_a_granted_record_names_the_record_and_changes_nothing() {
     let scene = Scene::new();
     scene.share("/ct", &for_treatment());
     let refused = scene.ann.connect().revoke(&at("/ct/slice"), &scene.lee.handle());
@@ -172,28 +133,6 @@ fn custodians_release_nothing_for_an_opening_from_before_their_restart() {
 }
 
 #[test]
-fn the_recovery_sheet_restores_everything() {
-    let scene = Scene::new();
-    scene.share("/ct", &for_treatment());
-    let network = scene.ann.home.network().unwrap().parse().unwrap();
-    let place = ihfs_client::join::Whereabouts { chain: network.chain, nodes: network.nodes };
-    let home = ihfs_client::home::Home::at(scene.solo.path().join("new machine"));
-    let drill =
-        ihfs_client::join::recover(&home, &scene.ann.seed(), b"new passphrase", &place, true).unwrap();
-    assert!(drill.drill && !home.is_set_up());
-    let found =
-        ihfs_client::join::recover(&home, &scene.ann.seed(), b"new passphrase", &place, false).unwrap();
-    assert_eq!(found.readable, found.records);
-    assert_eq!(found.who.handle.as_deref(), Some("ann@st-mary"));
-    let keyring =
-        ihfs_core::crypto::keyring::Keyring::open(&home.keyring().unwrap(), b"new passphrase").unwrap();
-    let openings = Box::<ihfs_client::openings::InProcess>::default();
-    let client = Client::connect(&home, std::sync::Arc::new(keyring), openings).unwrap();
-    assert_eq!(read_as(&client, "/ct/slice"), Some(bytes_of(1, 100_000)));
-    assert_eq!(client.grants().unwrap().len(), 1);
-}
-
-#[test]
 fn a_removed_device_is_shut_out_and_the_others_go_on() {
     let scene = Scene::new();
     scene.share("/ct", &for_treatment());
@@ -201,26 +140,17 @@ fn a_removed_device_is_shut_out_and_the_others_go_on() {
         let patient = scene.ann.connect();
         patient.whoami().unwrap().device.parse().unwrap()
     };
-    let network = scene.ann.home.network().unwrap().parse().unwrap();
-    let place = ihfs_client::join::Whereabouts { chain: network.chain, nodes: network.nodes };
-    let home = ihfs_client::home::Home::at(scene.solo.path().join("new machine"));
-    ihfs_client::join::recover(&home, &scene.ann.seed(), b"new passphrase", &place, false).unwrap();
-    let connect = || {
-        let keyring =
-            ihfs_core::crypto::keyring::Keyring::open(&home.keyring().unwrap(), b"new passphrase").unwrap();
-        let openings = Box::<ihfs_client::openings::InProcess>::default();
-        Client::connect(&home, std::sync::Arc::new(keyring), openings).unwrap()
-    };
-    let removed = connect().remove_device(&scene.ann.seed(), lost).unwrap();
+    let home = Home::at(scene.solo.path().join("new machine"));
+    recover(&home, &scene.ann.seed(), PASSPHRASE, &scene.ann.whereabouts(), false).unwrap();
+    let removed = connect(&home, PASSPHRASE).remove_device(&scene.ann.seed(), lost).unwrap();
     assert_eq!(removed.generation, 1);
-    let client = connect();
+    let client = connect(&home, PASSPHRASE);
     assert_eq!(client.devices().unwrap().len(), 1);
     scene.put(&client, "/ct/slice", 5);
     assert_eq!(read_as(&client, "/ct/slice"), Some(bytes_of(5, 100_000)));
-    let sealed = scene.ann.home.keyring().unwrap();
-    let keyring = ihfs_core::crypto::keyring::Keyring::open(&sealed, ihfs_tests::PASSPHRASE).unwrap();
-    let openings = Box::<ihfs_client::openings::InProcess>::default();
-    assert!(Client::connect(&scene.ann.home, std::sync::Arc::new(keyring), openings).is_err());
+    let keyring = Keyring::open(&scene.ann.home.keyring().unwrap(), PASSPHRASE).unwrap();
+    let shut_out = Client::connect(&scene.ann.home, Arc::new(keyring), Box::<InProcess>::default());
+    assert!(shut_out.is_err());
     assert_eq!(scene.read(&scene.lee, &scene.shared("ct/slice")), Some(bytes_of(5, 100_000)));
 }
 

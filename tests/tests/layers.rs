@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ihfs-net", &["ihfs-core", "ihfs-proto"]),
     ("ihfs-client", &["ihfs-core", "ihfs-proto", "ihfs-net"]),
     ("ihfs-node", &["ihfs-core", "ihfs-proto", "ihfs-net"]),
-    ("ihfs-cli", &["ihfs-core", "ihfs-client"]),
+    ("ihfs-cli", &["ihfs-core", "ihfs-proto", "ihfs-net", "ihfs-client"]),
     ("ihfs-tests", &["ihfs-core", "ihfs-proto", "ihfs-net", "ihfs-client", "ihfs-node", "ihfs-cli"]),
     ("ihfs-benches", &["ihfs-core", "ihfs-proto", "ihfs-net", "ihfs-client", "ihfs-node", "ihfs-cli"]),
 ];

@@ -1,6 +1,7 @@
 //! How commands use the agent: fetch the keys, keep openings with it, start it, end it.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -34,6 +35,9 @@ pub(crate) struct AgentStatus {
     /// Opened grants that it keeps.
     pub(crate) openings: u64,
 }
+
+/// An answer and the secret that came with it.
+type Answered = (Answer, Zeroizing<Vec<u8>>);
 
 impl Agent {
     /// The agent of the identity in `home`, whether it runs or not.
@@ -101,32 +105,42 @@ impl Agent {
     /// [`AgentError::NotEnded`] and the others.
     pub(crate) fn lock(&self) -> Result<bool, AgentError> {
         let ran = self.ask(Request::Lock, &[])?.is_some();
-        if ran {
-            let gone =
-                HomeLock::take_within(&self.home.join(LOCK), END_WAIT).map_err(AgentError::Unreachable)?;
-            if gone.is_none() {
-                return Err(AgentError::NotEnded);
-            }
+        let lock = self.home.join(LOCK);
+        // Held until the process is gone, also by one that was just letting go by itself.
+        if lock.exists() && HomeLock::take_within(&lock, END_WAIT).map_err(AgentError::Unreachable)?.is_none()
+        {
+            return Err(AgentError::NotEnded);
         }
         Ok(ran)
     }
 
     /// None if no agent runs.
-    fn ask(
-        &self,
-        request: Request,
-        secret: &[u8],
-    ) -> Result<Option<(Answer, Zeroizing<Vec<u8>>)>, AgentError> {
-        use std::io::ErrorKind::{ConnectionRefused, NotFound};
-        let mut stream = match connect(&self.home) {
-            Ok(stream) => stream,
-            Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => return Ok(None),
-            Err(error) => return Err(AgentError::Unreachable(error)),
-        };
-        check_peer(&stream)?;
-        message::send(&mut stream, &request, secret)?;
-        message::receive(&mut stream).map(Some)
+    fn ask(&self, request: Request, secret: &[u8]) -> Result<Option<Answered>, AgentError> {
+        match connect(&self.home)
+            .map_err(AgentError::Unreachable)
+            .and_then(|stream| exchange(stream, request, secret))
+        {
+            Ok(answer) => Ok(Some(answer)),
+            Err(AgentError::Unreachable(error)) if is_gone(error.kind()) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
+}
+
+fn exchange(
+    mut stream: UnixStream,
+    request: Request,
+    secret: &[u8],
+) -> Result<(Answer, Zeroizing<Vec<u8>>), AgentError> {
+    check_peer(&stream)?;
+    message::send(&mut stream, &request, secret)?;
+    message::receive(&mut stream)
+}
+
+/// Whether nobody listens: no socket, one that was left behind, or an agent that ended at this very moment.
+const fn is_gone(error: ErrorKind) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
+    matches!(error, NotFound | ConnectionRefused | ConnectionReset | BrokenPipe | UnexpectedEof)
 }
 
 /// Gives the agent its keys and waits until it answers.
@@ -137,11 +151,11 @@ fn hand_over(child: &mut Child, keyring: &[u8]) -> std::io::Result<()> {
     let mut output = child.stdout.take().expect("it was piped");
     let timeout = Timespec { tv_sec: START_WAIT_SECONDS, tv_nsec: 0 };
     if poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&timeout))? == 0 {
-        return Err(std::io::ErrorKind::TimedOut.into());
+        return Err(ErrorKind::TimedOut.into());
     }
     let mut said = [0; READY.len()];
     output.read_exact(&mut said)?;
-    if said == READY { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
+    if said == READY { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
 }
 
 /// An agent that fails in the middle of a command costs another opening, not the command.

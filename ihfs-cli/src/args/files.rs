@@ -2,19 +2,24 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
-use crate::complete::locations;
+use crate::complete::{locations, sources};
+use crate::until::parse_duration;
 
 /// `ihfs put`.
+///
+/// A folder becomes LOCATION, or fills it: putting it again uploads nothing. A file goes into LOCATION if that is a
+/// folder. With a slash behind LOCATION, or with several sources, everything goes into it under its own name.
 #[derive(Debug, Args)]
 pub(crate) struct Put {
     /// Files and folders here; "-" is standard input
-    #[arg(required = true, value_name = "SOURCE", value_hint = ValueHint::AnyPath)]
+    #[arg(required = true, value_name = "SOURCE", add = ArgValueCompleter::new(sources))]
     pub(crate) sources: Vec<PathBuf>,
-    /// Where they go: into it if it is a folder, else as it
+    /// Where they go in IHFS
     #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
     pub(crate) location: OsString,
 }
@@ -55,6 +60,9 @@ pub(crate) struct Get {
     /// Where it goes: into it if it is a folder, else as it
     #[arg(default_value = ".", value_name = "TARGET", value_hint = ValueHint::AnyPath)]
     pub(crate) target: PathBuf,
+    /// Replace files that stand there and differ
+    #[arg(short, long)]
+    pub(crate) force: bool,
 }
 
 /// `ihfs mv`.
@@ -63,9 +71,12 @@ pub(crate) struct Mv {
     /// What moves
     #[arg(value_name = "FROM", add = ArgValueCompleter::new(locations))]
     pub(crate) from: OsString,
-    /// Its new place
+    /// Its new place: into it if it is a folder, else as it
     #[arg(value_name = "TO", add = ArgValueCompleter::new(locations))]
     pub(crate) to: OsString,
+    /// Replace a file that stands there; its older versions stay
+    #[arg(short, long)]
+    pub(crate) force: bool,
 }
 
 /// `ihfs rm`.
@@ -108,9 +119,6 @@ pub(crate) struct Restore {
     /// The version to bring back, as `history` numbers them
     #[arg(id = "old-version", long = "version", value_name = "N")]
     pub(crate) version: u64,
-    /// Put it there instead of in its old place
-    #[arg(long, value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
-    pub(crate) to: Option<OsString>,
 }
 
 /// `ihfs prune`.
@@ -120,6 +128,10 @@ pub(crate) struct Prune {
     #[arg(default_value = "/", value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
     pub(crate) location: OsString,
     /// How many of the newest versions stay
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) keep: u64,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(required_unless_present = "keep_within")]
+    pub(crate) keep: Option<u64>,
+    /// Versions that are not older stay: 30d, 1y
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "keep")]
+    pub(crate) keep_within: Option<Duration>,
 }

@@ -7,7 +7,7 @@ use clap_complete::engine::ArgValueCompleter;
 use ihfs_core::ledger::operation::GrantPurpose;
 use ihfs_core::members::Handle;
 
-use crate::complete::locations;
+use crate::complete::{locations, members};
 use crate::until::Until;
 
 /// What a record is shared for.
@@ -47,7 +47,7 @@ pub(crate) struct Share {
     #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
     pub(crate) location: OsString,
     /// With whom: name@hospital
-    #[arg(value_name = "MEMBER")]
+    #[arg(value_name = "MEMBER", add = ArgValueCompleter::new(members))]
     pub(crate) reader: Handle,
     /// When it ends: 12h, 30d, 6w, 2026-12-31, or never
     #[arg(long, value_name = "WHEN", default_value = "30d")]
@@ -87,11 +87,8 @@ pub(crate) struct Revoke {
     #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
     pub(crate) location: OsString,
     /// From whom
-    #[arg(value_name = "MEMBER")]
+    #[arg(value_name = "MEMBER", add = ArgValueCompleter::new(members))]
     pub(crate) reader: Handle,
-    /// Replace the old ciphertext too, history included
-    #[arg(long)]
-    pub(crate) reencrypt: bool,
 }
 
 /// `ihfs audit`.

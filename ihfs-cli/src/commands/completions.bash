@@ -1,19 +1,23 @@
 # Completes words after ihfs by asking ihfs itself.
 _ihfs_complete() {
-    local line=${COMP_LINE:0:COMP_POINT} words cword current cut IFS=$'\013'
-    # COMP_WORDS is broken at @ and :, which stand in //owner@hospital/label; break at blanks alone.
-    local -a words=()
-    IFS=$' \t\n' read -r -a words <<<"$line"
-    [[ $line == *[[:blank:]] ]] && words+=("")
-    cword=$((${#words[@]} - 1))
-    current=${words[cword]}
-    COMPREPLY=($(
-        _CLAP_IFS=$'\013' _CLAP_COMPLETE_INDEX=$cword _CLAP_COMPLETE_COMP_TYPE=$COMP_TYPE \
+    local line=${COMP_LINE:0:COMP_POINT} raw="" cut candidate
+    local -a words=() found=()
+    # COMP_WORDS is broken at @ and :, which stand in //owner@hospital/label; break at unquoted blanks alone.
+    IFS=$' \t' read -a words <<<"$line"
+    [[ $line =~ ((\\.|[^[:blank:]\\])*)$ ]] && raw=${BASH_REMATCH[1]}
+    [[ -z $raw ]] && words+=("")
+    IFS=$'\013' read -r -d '' -a found < <(
+        _CLAP_IFS=$'\013' _CLAP_COMPLETE_INDEX=$((${#words[@]} - 1)) _CLAP_COMPLETE_COMP_TYPE=$COMP_TYPE \
             _CLAP_COMPLETE_SPACE=false IHFS_COMPLETE=bash ihfs -- "${words[@]}" 2>/dev/null
-    )) || { COMPREPLY=(); return 0; }
-    # Bash puts the candidate in place of what stands behind the last break: take off what stands before.
-    cut=${current%"$2"}
-    [[ -n $cut && $current == "$cut$2" ]] && COMPREPLY=("${COMPREPLY[@]#"$cut"}")
+    )
+    # Bash puts a candidate in place of what stands behind the last break: what stands before is taken off.
+    cut=${raw%"$2"}
+    [[ $raw == "$cut$2" ]] || cut=""
+    COMPREPLY=()
+    for candidate in "${found[@]}"; do
+        printf -v candidate %q "$candidate"
+        COMPREPLY+=("${candidate#"$cut"}")
+    done
     # A folder or a label goes on: no blank behind it.
     if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} != */ ]]; then
         COMPREPLY[0]+=" "

@@ -1,6 +1,9 @@
 //! Advice on finding, reading and writing files.
 
+use ihfs_client::change::ChangeError;
 use ihfs_client::fetch::FetchError;
+use ihfs_client::get::GetError;
+use ihfs_client::history::HistoryError;
 use ihfs_client::put::PutError;
 use ihfs_client::received::OpeningError;
 use ihfs_client::record::RecordError;
@@ -64,7 +67,7 @@ pub(super) fn record(error: &RecordError) -> Advice {
 pub(super) fn tree(error: &TreeError<FetchError>) -> Advice {
     match error {
         TreeError::Source(error) => fetch(error),
-        _ => damaged(),
+        TreeError::Open(_) | TreeError::Page { .. } | TreeError::Unwritten => damaged(),
     }
 }
 
@@ -125,7 +128,87 @@ pub(super) fn edit(error: &EditError<FetchError>) -> Advice {
     match error {
         EditError::Tree(error) => tree(error),
         EditError::NotFound { .. } => not_found("not-found", "`ihfs ls` shows what there is."),
-        _ => advice("cannot-change", "`ihfs ls` and `ihfs stat` show what stands there."),
+        EditError::NotAFolder { .. }
+        | EditError::IsAFolder
+        | EditError::Exists
+        | EditError::NotEmpty
+        | EditError::Crossing { .. }
+        | EditError::IntoItself
+        | EditError::Top
+        | EditError::TooDeep
+        | EditError::NeedsAttach
+        | EditError::AlreadyNested { .. }
+        | EditError::Unwritten => {
+            advice("cannot-change", "`ihfs ls` and `ihfs stat` show what stands there.")
+        }
+    }
+}
+
+pub(super) fn get(error: &GetError) -> Advice {
+    match error {
+        GetError::Resolve(error) => resolve(error),
+        GetError::Record(error) => record(error),
+        GetError::Local { .. } => {
+            advice("local-file", "Look whether you may write there and whether the disk is full.")
+        }
+        GetError::Exists { .. } => advice("exists", "Choose another target, or replace it with --force."),
+        GetError::IsAFolder { .. } | GetError::NotAFolder { .. } => {
+            advice("exists", "Choose another target.")
+        }
+        GetError::Busy { .. } => advice("busy", "Wait for the other run."),
+        GetError::NotAFile { .. } => advice("not-a-file", "`ihfs get` brings folders."),
+        GetError::Output(_) => advice("output", "Look at the program or the disk behind it."),
+    }
+}
+
+pub(super) fn change(error: &ChangeError) -> Advice {
+    match error {
+        ChangeError::Resolve(error) => resolve(error),
+        ChangeError::Record(error) => record(error),
+        ChangeError::Commit(error) => commit(error),
+        ChangeError::View(error) => network::view(error),
+        ChangeError::NotFound { .. } => {
+            not_found("not-found", "`ihfs ls` shows what stands in the folder above it.")
+        }
+        ChangeError::Exists { .. } => {
+            advice("exists", "Choose another name, or replace it with --force where there is one.")
+        }
+        ChangeError::NotEmpty { .. } => {
+            advice("not-empty", "Remove it with everything in it with --recursive.")
+        }
+        ChangeError::NotAFolder { .. } | ChangeError::IsAFolder { .. } => {
+            advice("other-kind", "`ihfs stat` shows what it is.")
+        }
+        ChangeError::Top { .. } => advice("top", "Name something in it."),
+        ChangeError::IntoItself { .. } => advice("into-itself", "Choose a place outside of it."),
+        ChangeError::OnlyOwner { .. } => denied("not-own", "Ask its owner."),
+        ChangeError::ChangedMeanwhile { .. } => {
+            advice("changed-meanwhile", "Look at both, and remove the one that you do not want.")
+        }
+    }
+}
+
+pub(super) fn history(error: &HistoryError) -> Advice {
+    match error {
+        HistoryError::Resolve(error) => resolve(error),
+        HistoryError::Record(error) => record(error),
+        HistoryError::View(error) => network::view(error),
+        HistoryError::Change(error) => change(error),
+        HistoryError::Commit(error) => commit(error),
+        HistoryError::Delta(_) => damaged(),
+        HistoryError::NoSuchVersion { .. } | HistoryError::NotThere { .. } => {
+            not_found("no-such-version", "`ihfs history` shows the versions.")
+        }
+        HistoryError::NoKey { .. } => denied("no-key", "Only the owner can read that version."),
+        HistoryError::Pruned { .. } => not_found("pruned", "It is gone for ever."),
+        HistoryError::NestedElsewhere { .. } => {
+            advice("nested-elsewhere", "Restore that by itself, where it stands now.")
+        }
+        HistoryError::SharedSince { .. } => {
+            advice("shared-since", "Nothing was changed. Move that part away or remove it, then restore.")
+        }
+        HistoryError::NotWhole { .. } => advice("not-whole", "Nothing was dropped. Tell the hospital."),
+        HistoryError::OnlyOwner { .. } => denied("not-own", "Ask its owner."),
     }
 }
 

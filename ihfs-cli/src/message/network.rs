@@ -50,7 +50,7 @@ pub(super) fn connect(error: &ConnectError) -> Advice {
     match error {
         ConnectError::Home(error) => home(error),
         ConnectError::View(error) => view(error),
-        ConnectError::Device(error) => people::device(error),
+        ConnectError::Generation(error) => people::device(error),
         ConnectError::Runtime(_) | ConnectError::Start(_) => {
             advice("no-network", "Look whether this machine lets programs open connections.")
         }
@@ -70,6 +70,9 @@ pub(super) fn join(error: &JoinError) -> Advice {
         JoinError::Book(error) => people::book(error),
         JoinError::UnknownMember => {
             not_found("unknown-member", "Look whether the sheet is of this network: its digits name it.")
+        }
+        JoinError::NotRegistered => {
+            advice("not-registered", "Nothing was set up. The node is broken or lies: tell the hospital.")
         }
         JoinError::InviteExpired => denied("invite-expired", "Ask your hospital for a new one."),
     }
@@ -107,6 +110,10 @@ pub(super) fn submit(error: &SubmitError) -> Advice {
         SubmitError::Ask(error) => ask(error),
         SubmitError::View(error) => view(error),
         SubmitError::Undecided { .. } => undecided(),
+        SubmitError::NotApplied { .. } => advice(
+            "not-applied",
+            "Nothing was reported as done that is not. The node is broken or lies: tell the hospital.",
+        ),
     }
 }
 

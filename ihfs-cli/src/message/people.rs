@@ -78,13 +78,11 @@ pub(super) fn book(error: &BookError) -> Advice {
     match error {
         BookError::Record(error) => files::record(error),
         BookError::Commit(error) => files::commit(error),
-        BookError::Malformed(_) => {
-            advice("book-damaged", "Restore an older version of it: tell the hospital.")
-        }
+        BookError::Decode(_) => advice("book-damaged", "Restore an older version of it: tell the hospital."),
         BookError::UnknownFormat { .. } => {
             advice("newer-format", "Install the version of ihfs that wrote it.")
         }
-        BookError::TooLarge => advice("book-full", "Too many people and labels for one address book."),
+        BookError::Full => advice("book-full", "Too many people and labels for one address book."),
     }
 }
 

@@ -26,11 +26,6 @@ impl Table {
         self.rows.push(cells.iter().map(|cell| clean(cell)).collect());
     }
 
-    /// Whether nothing stands below the titles.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// The table as whole lines; `nothing` if it has no rows.
     pub(crate) fn show(&self, nothing: &str) -> String {
         if self.rows.is_empty() {

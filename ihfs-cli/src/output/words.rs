@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use ihfs_core::ledger::identity::Role;
+
 /// Text that came from elsewhere, safe for a terminal: control and direction characters are written out.
 pub(crate) fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
@@ -13,6 +15,18 @@ pub(crate) fn clean(text: &str) -> String {
         }
     }
     clean
+}
+
+/// A name's exact bytes for a terminal: what is no text is written as `\xff`.
+pub(crate) fn clean_bytes(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for part in bytes.utf8_chunks() {
+        shown += &clean(part.valid());
+        for byte in part.invalid() {
+            write!(shown, "\\x{byte:02x}").expect("a string takes everything");
+        }
+    }
+    shown
 }
 
 /// Characters that turn the direction of writing and so hide the end of a name.
@@ -31,6 +45,11 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{scaled:.1} {}", UNITS[steps as usize - 1])
 }
 
+/// A role as people say it.
+pub(crate) fn role(role: Role) -> String {
+    format!("{role:?}").to_lowercase()
+}
+
 /// A count with its noun: `1 file`, `2 files`.
 pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
@@ -45,6 +64,11 @@ mod tests {
         assert_eq!(clean("a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\u{a}c");
         assert_eq!(clean("x\u{202e}fdp"), "x\\u{202e}fdp");
         assert_eq!(clean("Müller, 影像"), "Müller, 影像");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_written_out() {
+        assert_eq!(clean_bytes(b"a\xff\xfe\x07"), "a\\xff\\xfe\\u{7}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use ihfs_core::tree::entry::{Metadata, Moment, SymlinkTarget};
 use ihfs_core::tree::name::Name;
 use rustix::fs::{
     Advice, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT,
+    XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -291,10 +292,10 @@ fn create_temporary(folder: &LocalFolder, name: &Name) -> Result<File, GetError>
                 return Err(failed(&path)(error));
             }
         };
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Err(GetError::Busy { path }),
-            // A file system without locks: two runs at once are then the user's matter.
-            Ok(()) | Err(_) => {}
+        // Other errors are those of file systems without locks: two runs at once are then the user's matter.
+        let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(Errno::WOULDBLOCK) {
+            return Err(GetError::Busy { path });
         }
         if is_plain(folder, &temporary, &file).map_err(local(&path))? {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(0o600)).map_err(failed(&path))?;
@@ -323,6 +324,15 @@ fn is_plain(folder: &LocalFolder, temporary: &str, file: &File) -> std::io::Resu
 }
 
 fn set_metadata(fd: impl std::os::fd::AsFd, metadata: &Metadata) -> Result<(), Errno> {
+    for (name, value) in metadata.xattrs.by_name() {
+        // Only what users may set, and where the file system keeps it.
+        if name.starts_with(b"user.") {
+            match rustix::fs::fsetxattr(&fd, name.as_slice(), value, XattrFlags::empty()) {
+                Ok(()) | Err(Errno::NOTSUP) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
     rustix::fs::fchmod(&fd, Mode::from_raw_mode(metadata.mode.bits() & MODE_KEPT))?;
     rustix::fs::futimens(&fd, &times(metadata.modified))
 }

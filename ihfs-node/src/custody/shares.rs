@@ -107,6 +107,9 @@ impl Deposit {
     }
 }
 
+/// A row as it is stored: the grant and the deposit.
+type Row = (Vec<u8>, Vec<u8>);
+
 /// The database.
 #[derive(Debug)]
 pub(super) struct Shares(Database);
@@ -211,7 +214,7 @@ impl Shares {
 
     /// All rows, for sweeping and for backups.
     pub(super) fn rows(&self) -> Result<Vec<(GrantId, Vec<u8>)>, CustodyFault> {
-        let read = || -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
+        let read = || -> Result<Vec<Row>, redb::Error> {
             let shares = self.0.begin_read()?.open_table(SHARES)?;
             shares
                 .iter()?

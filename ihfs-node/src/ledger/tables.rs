@@ -10,7 +10,9 @@ use ihfs_core::ledger::lists::{ListItem, ListKey};
 use ihfs_core::ledger::news::News;
 use ihfs_core::ledger::proof::{PageReader, TreeUpdate};
 use ihfs_core::ledger::rules::Writes;
-use ihfs_core::ledger::state::{self, ConsortiumEntry, ReadFailed, StateError, StateKey, StateReader};
+use ihfs_core::ledger::state::{
+    self, ConsortiumEntry, ReadFailed, RecordEntry, StateError, StateKey, StateReader,
+};
 use redb::{
     Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
 };
@@ -264,6 +266,15 @@ impl Snapshot {
     /// [`StateError`]; also when it is not there.
     pub fn must<T: Serialize + DeserializeOwned>(&self, key: &StateKey) -> Result<T, StateError> {
         self.read(key)?.ok_or(StateError::Damaged { key: *key })
+    }
+
+    /// Whose the record is; none when there is no such record.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn owner_of(&self, record: RecordId) -> Result<Option<MemberId>, StateError> {
+        let entry: Option<RecordEntry> = self.read(&StateKey::Record(record))?;
+        Ok(entry.map(|entry| entry.owner))
     }
 
     /// What the consortium agreed on.

@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use ihfs_core::codec;
 use ihfs_core::crypto::sign::{self, Purpose, Signature};
-use ihfs_core::ids::{BlockId, ChunkId, Height, RecordId, Version};
+use ihfs_core::ids::{BlockId, ChunkId, Height, RecordId, Time, Version};
 use ihfs_core::invitation::Invitation;
 use ihfs_core::ledger::block::{HEADER_BYTES_MAX, Header};
 use ihfs_core::ledger::certificate::{CERTIFICATE_BYTES_MAX, Certificate};
@@ -35,6 +35,11 @@ fn founded(reserve_mib: u64) -> TempDir {
     founding.store = StoreConfig { reserve_mib, segment_mib: 4, ..StoreConfig::default() };
     found(&founding).unwrap();
     data
+}
+
+/// A clock that goes 13 hours ahead: longer than an opening is served.
+fn after_a_shift() -> Time {
+    system_clock().plus_millis(13 * 60 * 60 * 1000)
 }
 
 async fn start(data: &Path, twin: &Twin) -> NodeHandle {
@@ -141,11 +146,15 @@ async fn a_restored_custodian_destroys_what_the_ledger_ended_before_it_serves() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removed_device_is_a_guest_from_the_next_block() {
+async fn a_new_device_is_served_and_a_removed_one_is_a_guest_from_the_next_block() {
     let twin = Twin::new(1);
     let (_data, node, patient, _) = hospital(&twin).await;
-    let removal = patient.removal_of_own_device();
-    patient.submit_signed(&removal).await.unwrap();
+    let record = patient.create([7; 32]).await;
+    let chunk = patient.save(record, 0, b"sealed bytes").await.unwrap();
+    let mut laptop = Member::over_twin(&twin, &node, 8);
+    laptop.recover(&patient).await;
+    assert_eq!(laptop.get(record, chunk).await.unwrap(), "sealed bytes");
+    laptop.submit_signed(&laptop.removal_of(&patient)).await.unwrap();
     let head = ledger::request::Request::Head(ledger::Head { nonce: Bytes::new() });
     let (header, body) = ihfs_proto::to_parts(&ledger::Request { request: Some(head) });
     let message = Message { header, body };
@@ -195,6 +204,23 @@ async fn a_restart_keeps_everything_but_the_openings_that_release() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_opening_ends_by_the_nodes_own_clock_when_no_block_comes() {
+    let twin = Twin::new(1);
+    let (data, node, patient, doctor) = hospital(&twin).await;
+    let record = patient.create([7; 32]).await;
+    let chunk = patient.save(record, 0, b"sealed bytes").await.unwrap();
+    let shared = patient.share(record, &doctor, 1).await.unwrap();
+    doctor.open(shared.grant).await.unwrap();
+    assert_eq!(doctor.get(record, chunk).await.unwrap(), "sealed bytes");
+    node.shutdown().await;
+    let options = Options { transport: Transport::Twin(twin.clone()), ..Options::new(data.path()) };
+    let node = run::start(Options { clock: after_a_shift, ..options }).await.unwrap();
+    assert_eq!(reason(doctor.get(record, chunk).await), Reason::NotOpened);
+    assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_receipt_names_outlives_a_kill_and_can_be_anchored_then() {
     let twin = Twin::new(1);
     let (data, node, patient, _) = hospital(&twin).await;
@@ -206,6 +232,9 @@ async fn what_a_receipt_names_outlives_a_kill_and_can_be_anchored_then() {
 
     let node = start(data.path(), &twin).await;
     patient.submit(vec![anchor(record, 0, delta, root, receipt)]).await.unwrap();
+    node.kill().await;
+    let node = start(data.path(), &twin).await;
+    assert_eq!(node.pinning().wait_for(record, Version(1)).await.unwrap().chunks, 3);
     assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
     node.shutdown().await;
 }

@@ -21,7 +21,7 @@ use ihfs_core::invitation::Invitation;
 use ihfs_core::ledger::identity::{DeviceKeys, MemberSealingKey, Role};
 use ihfs_core::ledger::operation::{
     Admission, Anchor, Conditions, CreateRecord, Custodian, Grant, GrantDigests, GrantPurpose, Open,
-    Operation, RegisterMember, RemoveDevice, Revoke, RevokeTarget,
+    Operation, RegisterMember, RemoveDevice, Revoke, RevokeTarget, SealedSecrets,
 };
 use ihfs_core::ledger::transaction::{SignedTransaction, Transaction};
 use ihfs_core::members::HandleProof;
@@ -146,14 +146,27 @@ impl Member {
         }
     }
 
-    /// Removes the device that this member asks with; signed by the member key.
-    pub fn removal_of_own_device(&self) -> SignedTransaction {
+    /// Makes this guest a device of a member, by the words.
+    pub async fn recover(&mut self, of: &Self) {
+        self.seed = Seed::from_words(&of.seed.to_words()).unwrap();
+        let member_key = self.seed.member_key();
+        let (device, sealing) = (DeviceId::from_bytes(self.device.public()), self.sealing().public());
+        let keys = DeviceKeys::sign(&member_key, self.chain, device, sealing);
+        let transaction = self.transaction(vec![Operation::AddDevice(keys)]).sign(&member_key);
+        let redeem = join::Redeem { transaction: transaction.to_bytes().into(), handle_proof: Bytes::new() };
+        let answer = self.ask_join(join::request::Request::Redeem(redeem)).await;
+        assert!(matches!(answer, join::response::Response::Applied(_)), "{answer:?}");
+    }
+
+    /// Removes a device of this member; signed by the member key.
+    pub fn removal_of(&self, device: &Self) -> SignedTransaction {
         let member_key = self.seed.member_key();
         let next = self.seed.sealing_key(Generation(1)).public();
+        let sealed = vec![7; 100].into();
         let removal = RemoveDevice {
-            device: DeviceId::from_bytes(self.device.public()),
+            device: DeviceId::from_bytes(device.device.public()),
             sealing: MemberSealingKey::sign(&member_key, Generation(1), next),
-            secrets: Vec::new(),
+            secrets: vec![SealedSecrets { device: DeviceId::from_bytes(self.device.public()), sealed }],
         };
         self.transaction(vec![Operation::RemoveDevice(Box::new(removal))]).sign(&member_key)
     }

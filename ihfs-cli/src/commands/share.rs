@@ -1,0 +1,105 @@
+//! `ihfs share`: shows who it is, asks once, and shares.
+
+use ihfs_client::client::now;
+use ihfs_client::share::{Person, ShareOptions, Shared};
+use ihfs_core::ids::Time;
+
+use crate::args::sharing::Share;
+use crate::ask::AskError;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::location;
+use crate::output::Report;
+use crate::output::words::{clean, count, role};
+use crate::session;
+use crate::until::show_time;
+
+/// Shares with somebody whose key was confirmed.
+pub(super) fn run(config: &Config, args: &Share) -> Result<(), Failure> {
+    let location = location::parse(&args.location)?;
+    let client = session::open(config)?;
+    let person = client.look_up(&args.reader)?;
+    if person.member == client.member() {
+        return Err(Failure::WithYourself);
+    }
+    confirm(config, args, &person)?;
+    let options = ShareOptions {
+        not_before: None,
+        until: args.until.from(now()),
+        purpose: args.purpose.into(),
+        write: args.write,
+        snapshot: args.snapshot,
+        from_now: args.from_now,
+        label: args.label.clone(),
+    };
+    config.output.tell(&client.share(&location, &person, &options)?)
+}
+
+/// `--yes` says nothing about whose key it is: a key is confirmed by its words, once.
+fn confirm(config: &Config, args: &Share, person: &Person) -> Result<(), Failure> {
+    if let Some(given) = &args.fingerprint {
+        if same_words(given, &person.fingerprint) {
+            return Ok(());
+        }
+        let (handle, found) = (person.proof.handle.to_string(), person.fingerprint.clone());
+        return Err(Failure::WrongFingerprint { handle, found });
+    }
+    if person.pinned {
+        return Ok(());
+    }
+    let handle = &person.proof.handle;
+    let question = format!(
+        "{handle}, {} at {}, has the key\n\n    {}\n\n\
+         Ask {handle}, by phone or in person, for these six words. Are they the same? [y/N] ",
+        role(person.role),
+        handle.hospital(),
+        person.fingerprint,
+    );
+    let answer = config.asker.line(&question, "--fingerprint WORDS")?;
+    if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        Ok(())
+    } else {
+        Err(AskError::Declined.into())
+    }
+}
+
+/// Case, dashes and blanks between the words do not matter.
+fn same_words(given: &str, found: &str) -> bool {
+    let words = |text: &str| -> Vec<String> {
+        text.split(|letter: char| letter == '-' || letter.is_whitespace())
+            .filter(|word| !word.is_empty())
+            .map(str::to_lowercase)
+            .collect()
+    };
+    words(given) == words(found)
+}
+
+impl Report for Shared {
+    fn human(&self) -> String {
+        let until = self.until.map_or_else(|| "revoked".to_owned(), |time| show_time(Time(time)));
+        let (kept, needed) = self.custodians;
+        let nested = match self.nested {
+            0 => String::new(),
+            nested => format!(", with {} inside it", count(nested, "shared part")),
+        };
+        format!(
+            "Shared with {} as \"{}\" until {until}{nested}.\n\
+             It makes {} readable. Keepers of its key shares: {kept}; needed to open it: {needed}.\n",
+            clean(&self.reader),
+            clean(&self.label),
+            count(self.versions, "version"),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_the_same_however_they_are_set_apart() {
+        assert!(same_words("Zoo  art-able", "zoo-art-able"));
+        assert!(!same_words("zoo-art", "zoo-art-able"));
+        assert!(!same_words("", "zoo-art-able"));
+    }
+}
