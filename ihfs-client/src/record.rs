@@ -13,7 +13,7 @@ use ihfs_core::tree::reader::TreeReader;
 use ihfs_core::tree::root::{Root, RootError};
 use ihfs_core::tree::{ChunkSource, TreeError};
 
-use crate::client::Client;
+use crate::client::{Client, Places};
 use crate::fetch::{FetchError, Fetcher};
 use crate::view::{ViewError, decode_entry};
 
@@ -109,12 +109,7 @@ pub type OpenTree = TreeReader<Fetcher>;
 impl Client {
     /// The member's own record, which need not exist yet.
     pub(crate) fn own_record(&self, id: RecordId) -> Result<Record, RecordError> {
-        let keys = [StateKey::Record(id), StateKey::Consortium, StateKey::Placement];
-        let mut entries = self.view.entries(&keys)?;
-        let placement = decode_entry(entries.pop().flatten())?.ok_or(missing())?;
-        let consortium = decode_entry(entries.pop().flatten())?.ok_or(missing())?;
-        let entry: Option<RecordEntry> = decode_entry(entries.pop().flatten())?;
-        let places = crate::client::Places { placement, consortium };
+        let (entry, places) = self.entry_and_places(id)?;
         let owner = entry.as_ref().map_or(self.member(), |entry| entry.owner);
         if owner != self.member() {
             return Err(RecordError::NotOwn { record: id });
@@ -131,16 +126,22 @@ impl Client {
     /// A record that somebody shared, through a grant that is open.
     pub(crate) fn shared_record(&self, grant: Arc<OpenGrant>) -> Result<Record, RecordError> {
         let id = grant.entry.conditions.record;
+        let (entry, places) = self.entry_and_places(id)?;
+        let entry = entry.ok_or(RecordError::Unknown { record: id })?;
+        let replicas = places.replicas(id, entry.home);
+        let chunks = Fetcher::new(self.link.clone(), id, replicas.clone());
+        let access = Access::Reader(grant);
+        Ok(Record { id, entry: Some(entry), access, replicas, chunks, epochs: BTreeMap::new() })
+    }
+
+    /// A record's entry and who keeps records, proved by one block in one round trip.
+    fn entry_and_places(&self, id: RecordId) -> Result<(Option<RecordEntry>, Places), RecordError> {
         let keys = [StateKey::Record(id), StateKey::Consortium, StateKey::Placement];
         let mut entries = self.view.entries(&keys)?;
         let placement = decode_entry(entries.pop().flatten())?.ok_or(missing())?;
         let consortium = decode_entry(entries.pop().flatten())?.ok_or(missing())?;
-        let entry: RecordEntry =
-            decode_entry(entries.pop().flatten())?.ok_or(RecordError::Unknown { record: id })?;
-        let replicas = crate::client::Places { placement, consortium }.replicas(id, entry.home);
-        let chunks = Fetcher::new(self.link.clone(), id, replicas.clone());
-        let access = Access::Reader(grant);
-        Ok(Record { id, entry: Some(entry), access, replicas, chunks, epochs: BTreeMap::new() })
+        let entry = decode_entry(entries.pop().flatten())?;
+        Ok((entry, Places { placement, consortium }))
     }
 
     fn load_epochs(&self, record: &mut Record) -> Result<(), RecordError> {

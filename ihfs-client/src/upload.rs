@@ -59,7 +59,6 @@ pub struct Uploader {
     tasks: JoinSet<Result<u64, AskError>>,
     delta: Delta,
     sent_bytes: u64,
-    sent_chunks: u64,
 }
 
 /// A chunk that is to be sent, and the room that it takes. Its bytes are shared by all who send them.
@@ -95,7 +94,6 @@ impl Uploader {
             tasks: JoinSet::new(),
             delta: Delta::default(),
             sent_bytes: 0,
-            sent_chunks: 0,
         }
     }
 
@@ -193,7 +191,6 @@ impl Uploader {
         }
         let batch = Arc::new(std::mem::take(&mut self.batch));
         self.batch_bytes = 0;
-        self.sent_chunks += batch.len() as u64;
         for node in self.replicas.clone() {
             let (link, record, batch) = (self.link.clone(), self.record, batch.clone());
             self.tasks

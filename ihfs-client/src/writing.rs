@@ -234,14 +234,13 @@ impl Client {
             devices: devices.unwrap_or_else(|| edit.base().devices.clone()),
             written: now(),
         };
-        let (root_key, root) = sealer.seal_root(base.next(), &root.encode()?);
+        let (_, root) = sealer.seal_root(base.next(), &root.encode()?);
         let root_id = root.id();
         let uploaded = uploader.finish(self.chain(), root, sources)?;
         let grant = match &record.access {
             Access::Owner => None,
             Access::Reader(grant) => Some(grant.id),
         };
-        drop(root_key);
         let anchor = Anchor {
             record: record.id,
             epoch,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ihfs_core::codec;
 use ihfs_core::crypto::sign::Purpose;
 use ihfs_core::ids::{Height, MemberId};
+use ihfs_core::ledger::certificate::freshness_bytes;
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::proof;
 use ihfs_core::ledger::transaction::SignedTransaction;
@@ -63,12 +64,10 @@ impl Service {
         if head.nonce.is_empty() {
             return Ok(newest);
         }
-        if head.nonce.len() != NONCE_BYTES {
-            return Err(malformed("a nonce has 32 bytes"));
-        }
+        let nonce: &[u8; NONCE_BYTES] =
+            head.nonce.as_ref().try_into().map_err(|_| malformed("a nonce has 32 bytes"))?;
         let at = snapshot.newest();
-        let nonce = serde_bytes::Bytes::new(&head.nonce);
-        let signed = codec::encode(&(self.ledger.chain(), at.height, at.block, nonce));
+        let signed = freshness_bytes(self.ledger.chain(), at.height, at.block, nonce);
         newest.freshness.push(Freshness {
             node: bytes::Bytes::copy_from_slice(self.node().as_bytes()),
             signature: bytes::Bytes::copy_from_slice(
