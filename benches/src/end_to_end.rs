@@ -1,7 +1,6 @@
 //! Puts and gets of whole folders, node and client each a process, beside `cp` with fsync and `restic`.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -35,7 +34,7 @@ pub struct EndToEnd {
 }
 
 /// Seconds of one round.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Round {
     copy: f64,
     backup: f64,
@@ -66,8 +65,8 @@ impl EndToEnd {
         load.write(&source)?;
         sync(&source)?;
         let mut rounds = Vec::new();
-        for _ in 0..self.rounds {
-            let round = self.round(&folder.join("round"), &source)?;
+        for number in 0..self.rounds {
+            let round = self.round(&folder.join("round"), &source, number)?;
             eprintln!("{load}: {round:.2?}");
             rounds.push(round);
             remove(&folder.join("round"))?;
@@ -76,42 +75,53 @@ impl EndToEnd {
         Ok(rounds)
     }
 
-    fn round(&self, folder: &Path, source: &Path) -> Result<Round> {
+    /// Who goes first changes with the number of the round.
+    fn round(&self, folder: &Path, source: &Path, number: usize) -> Result<Round> {
         remove(folder)?;
         std::fs::create_dir_all(folder)?;
-        let (mut copied, mut backup, mut restore) = (f64::NAN, f64::NAN, f64::NAN);
-        if !self.alone {
-            settle();
-            copied = copy(source, &folder.join("copy"))?.as_secs_f64();
-            remove(&folder.join("copy"))?;
-            let restic = Restic::create(&folder.join("restic"), &self.restic_compression)?;
-            settle();
-            backup = restic.backup(source)?.as_secs_f64();
-            settle();
-            restore = restic.restore(&folder.join("restored"))?.as_secs_f64();
-            remove(&folder.join("restored"))?;
-            remove(&folder.join("restic"))?;
+        let mut round = Round::default();
+        if number.is_multiple_of(2) {
+            self.rivals(folder, source, &mut round)?;
+            ours(folder, source, &mut round)?;
+        } else {
+            ours(folder, source, &mut round)?;
+            self.rivals(folder, source, &mut round)?;
         }
-        let network = Network::start(folder)?;
-        let home = folder.join("home");
-        act(&home, "join", network.invite("ada")?)?;
-        settle();
-        let put = act(&home, "put", source)?;
-        settle();
-        let got = folder.join("got");
-        let get = act(&home, "get", &got)?;
-        check_equal(source, &got)?;
-        let seconds = |took: Duration| took.as_secs_f64();
-        Ok(Round {
-            copy: copied,
-            backup,
-            restore,
-            put: seconds(put.0),
-            get: seconds(get.0),
-            client_peak_kib: put.1.max(get.1),
-            node_peak_kib: network.peak_kib()?,
-        })
+        Ok(round)
     }
+
+    fn rivals(&self, folder: &Path, source: &Path, round: &mut Round) -> Result<()> {
+        if self.alone {
+            return Ok(());
+        }
+        settle();
+        round.copy = copy(source, &folder.join("copy"))?.as_secs_f64();
+        remove(&folder.join("copy"))?;
+        let restic = Restic::create(&folder.join("restic"), &self.restic_compression)?;
+        settle();
+        round.backup = restic.backup(source)?.as_secs_f64();
+        settle();
+        round.restore = restic.restore(&folder.join("restored"))?.as_secs_f64();
+        remove(&folder.join("restored"))?;
+        remove(&folder.join("restic"))
+    }
+}
+
+/// Puts and gets through a fresh network.
+fn ours(folder: &Path, source: &Path, round: &mut Round) -> Result<()> {
+    let network = Network::start(folder)?;
+    let (home, got) = (folder.join("home"), folder.join("got"));
+    act(&home, "join", network.invite("ada")?)?;
+    settle();
+    let (took, peak) = act(&home, "put", source)?;
+    (round.put, round.client_peak_kib) = (took.as_secs_f64(), peak);
+    settle();
+    let (took, peak) = act(&home, "get", &got)?;
+    (round.get, round.client_peak_kib) = (took.as_secs_f64(), peak.max(round.client_peak_kib));
+    check_equal(source, &got)?;
+    remove(&got)?;
+    round.node_peak_kib = network.peak_kib()?;
+    Ok(())
 }
 
 const HEADING: [&str; 10] = [

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
 use clap_complete::engine::{PathCompleter, ValueCompleter};
-use ihfs_client::client::{Client, now};
+use ihfs_client::call::{Call, Purpose};
+use ihfs_client::client::Client;
 use ihfs_client::home::Home;
 use ihfs_client::list::{Kind, ListedEntry};
 use ihfs_client::location::Location;
-use ihfs_client::openings::OpeningStore;
 use ihfs_core::crypto::keyring::Keyring;
 
 use crate::agent::client::Agent;
@@ -58,7 +58,7 @@ fn has_source(line: &[OsString], index: Option<usize>) -> bool {
 pub(crate) fn members(typed: &OsStr) -> Vec<CompletionCandidate> {
     let typed = typed.to_string_lossy().into_owned();
     within_time(move || {
-        let (client, _) = connect()?;
+        let client = connect()?;
         let people = client.known_people().ok()?.into_iter().map(|(_, handle)| handle);
         Some(people.filter(|handle| handle.starts_with(&typed)).map(OsString::from).collect())
     })
@@ -75,9 +75,8 @@ fn within_time(work: impl FnOnce() -> Option<Vec<OsString>> + Send + 'static) ->
 
 fn find(typed: &OsStr) -> Option<Vec<OsString>> {
     let (folder, begun) = split(typed.as_bytes());
-    let (client, agent) = connect()?;
+    let client = connect()?;
     let candidates = match Location::parse(folder) {
-        Ok(Location::Shared { .. }) if !is_open(&client, &agent, folder) => return None,
         Ok(location) if folder != b"//" => entries(&client, &location, folder, begun)?,
         _ => shared(&client, typed.as_bytes())?,
     };
@@ -110,26 +109,15 @@ fn shared(client: &Client, typed: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(tops.filter(|top| top.starts_with(typed)).collect())
 }
 
-/// Whether the agent has the grant open: then looking inside makes no new opening.
-fn is_open(client: &Client, agent: &Agent, folder: &[u8]) -> bool {
-    let Ok(Location::Shared { owner, label, .. }) = Location::parse(folder) else { return false };
-    let Ok(received) = client.received() else { return false };
-    received.iter().rev().any(|received| {
-        received.owner.as_ref() == Some(&owner)
-            && received.label.as_ref() == Some(&label)
-            && agent.get(received.grant, now()).is_some()
-    })
-}
-
 /// The identity that the line names, if its agent is unlocked.
-fn connect() -> Option<(Client, Agent)> {
+fn connect() -> Option<Client> {
     let line: Vec<OsString> = std::env::args_os().collect();
     let home =
         config::home(home_in(&line).or_else(|| std::env::var_os("IHFS_HOME").map(PathBuf::from))).ok()?;
     let agent = Agent::of(&home);
     let keys = Keyring::from_secret_bytes(&agent.keyring().ok().flatten()?).ok()?;
-    let client = Client::connect(&Home::at(home), Arc::new(keys), Box::new(agent.clone())).ok()?;
-    Some((client, agent))
+    let client = Client::connect(&Home::at(home), Arc::new(keys), Box::new(agent)).ok()?;
+    Some(client.under(&Call::new(Purpose::Browse).within(WAIT)))
 }
 
 /// `--home FOLDER` or `--home=FOLDER` in the line that is being typed.

@@ -143,7 +143,7 @@ impl Client {
         let Some(tree) = self.open_head(&mut record)? else { return Ok(Book::default()) };
         match tree.lookup(&[book_name()]).map_err(RecordError::from)? {
             Found::Item(Item { content: Content::File(content), .. }) => {
-                let bytes = crate::get::read_small(&tree, &content, BOOK_BYTES_MAX)?;
+                let bytes = crate::snapshot::read_small(&tree, &content, BOOK_BYTES_MAX as u64)?;
                 Book::from_bytes(&bytes)
             }
             _ => Ok(Book::default()),

@@ -12,6 +12,7 @@ use ihfs_core::placement::{Placement, PlacementRule};
 use ihfs_net::{AddressError, Identity, Limits, Network, PeerKey, StartError};
 use tokio::runtime::Runtime;
 
+use crate::call::Call;
 use crate::devices::DeviceError;
 use crate::home::{Home, HomeError, ParsedNetwork};
 use crate::link::Link;
@@ -52,17 +53,24 @@ pub enum ConnectError {
     },
 }
 
-/// A member's device on the network.
+/// A member's device on the network. Clones are the same device.
+#[derive(Clone)]
 pub struct Client {
-    home: Option<Home>,
     pub(crate) keys: Arc<Keyring>,
     pub(crate) link: Link,
     pub(crate) view: View,
-    pub(crate) openings: Box<dyn OpeningStore>,
+    pub(crate) openings: Arc<dyn OpeningStore>,
     pub(crate) handle: Option<HandleProof>,
     freshness: Freshness,
+    seat: Option<Arc<Seat>>,
+}
+
+/// What a client that began at a HOME has beside the network, for as long as one of its clones is there.
+struct Seat {
+    home: Home,
+    view: View,
     /// Last, so that it outlives what runs on it.
-    _runtime: Option<Runtime>,
+    _runtime: Runtime,
 }
 
 /// Who keeps records, by the newest block.
@@ -93,9 +101,9 @@ impl Client {
             None => Trust::begin(parsed.chain, &parsed.genesis)?,
         };
         let mut client = Self::over(link, keys, trust, openings, parsed.handle)?;
-        client.home = Some(home.clone());
-        client._runtime = Some(runtime);
-        client.save_view()?;
+        let seat = Seat { home: home.clone(), view: client.view.clone(), _runtime: runtime };
+        seat.save_view()?;
+        client.seat = Some(Arc::new(seat));
         Ok(client)
     }
 
@@ -112,9 +120,17 @@ impl Client {
     ) -> Result<Self, ConnectError> {
         let view = View::new(link.clone(), trust, false);
         let freshness = view.refresh()?;
-        let mut client = Self { home: None, keys, link, view, openings, handle, freshness, _runtime: None };
+        let openings = Arc::from(openings);
+        let mut client = Self { keys, link, view, openings, handle, freshness, seat: None };
         client.catch_up().map_err(Box::new)?;
         Ok(client)
+    }
+
+    /// The same client, whose every wait keeps to `call`; also those of what it opens.
+    #[must_use]
+    pub fn under(&self, call: &Call) -> Self {
+        let link = self.link.under(call.clone());
+        Self { view: self.view.over(link.clone()), link, ..self.clone() }
     }
 
     /// How new the ledger was when the client connected.
@@ -142,10 +158,7 @@ impl Client {
     /// # Errors
     /// [`HomeError::Io`].
     pub fn save_view(&self) -> Result<(), HomeError> {
-        match &self.home {
-            Some(home) => home.write_view(&self.view.trust().to_bytes()),
-            None => Ok(()),
-        }
+        self.seat.as_ref().map_or(Ok(()), |seat| seat.save_view())
     }
 
     pub(crate) fn places(&self) -> Result<Places, ViewError> {
@@ -156,7 +169,13 @@ impl Client {
     }
 }
 
-impl Drop for Client {
+impl Seat {
+    fn save_view(&self) -> Result<(), HomeError> {
+        self.home.write_view(&self.view.trust().to_bytes())
+    }
+}
+
+impl Drop for Seat {
     fn drop(&mut self) {
         // What could not be saved is verified again next time.
         let _ = self.save_view();

@@ -11,8 +11,8 @@ use ihfs_core::tree::name::Name;
 use ihfs_core::tree::{ChunkSource, TreeError};
 
 use crate::fetch::PREFETCH_MAX;
-use crate::get::chunk_of;
 use crate::record::{OpenTree, RecordError};
+use crate::snapshot::chunk_of;
 use crate::upload::Uploader;
 use crate::writing::{CommitError, Writing, new_item};
 

@@ -1,15 +1,19 @@
 //! Fetching chunks: verified against their address, kept in memory for a while, asked for ahead of time.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ihfs_core::ids::{ChunkId, NodeId, RecordId};
 use ihfs_core::sealed::{OpenError, SealedChunk};
 use ihfs_core::tree::ChunkSource;
 use ihfs_proto::chunk;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
+use crate::call::{Call, Cancelled};
 use crate::link::{AskError, Link};
 
 /// Most bytes of chunks kept in memory: the pages of a large folder and a window of prefetched content.
@@ -39,18 +43,25 @@ pub enum FetchError {
         /// The chunk.
         id: ChunkId,
     },
+    /// Nobody waits for it any more.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
 }
 
-/// Chunks of one record from its replicas.
+/// Chunks of one record from its replicas. Clones share what they hold.
 #[derive(Clone)]
-pub struct Fetcher(Arc<Shared>);
+pub struct Fetcher {
+    shared: Arc<Shared>,
+    call: Call,
+}
 
 struct Shared {
+    /// Under no call: what one asked for may be there for the next.
     link: Link,
     record: RecordId,
     replicas: Vec<NodeId>,
     kept: Mutex<Kept>,
-    arrived: Condvar,
+    arrived: Notify,
 }
 
 #[derive(Default)]
@@ -67,10 +78,17 @@ enum Slot {
 }
 
 impl Fetcher {
-    /// Fetches chunks of `record` from `replicas`, the first first.
-    pub fn new(link: Link, record: RecordId, replicas: Vec<NodeId>) -> Self {
-        let (kept, arrived) = (Mutex::default(), Condvar::new());
-        Self(Arc::new(Shared { link, record, replicas, kept, arrived }))
+    /// Fetches chunks of `record` from `replicas`, the first first. Waits as long as the call of `link` allows.
+    pub fn new(link: &Link, record: RecordId, replicas: Vec<NodeId>) -> Self {
+        let (kept, arrived, call) = (Mutex::default(), Notify::new(), link.call().clone());
+        let link = link.under(Call::default());
+        Self { shared: Arc::new(Shared { link, record, replicas, kept, arrived }), call }
+    }
+
+    /// The same chunks, waited for under `call`.
+    #[must_use]
+    pub fn under(&self, call: Call) -> Self {
+        Self { shared: self.shared.clone(), call }
     }
 
     /// Asks for chunks that will be read soon, and returns at once.
@@ -82,27 +100,44 @@ impl Fetcher {
 
     /// Takes a chunk in that this device made itself.
     pub fn keep(&self, chunk: SealedChunk) {
-        let mut kept = self.0.kept.lock().expect("no panic while it is held");
-        kept.insert(chunk.id(), Ok(Arc::new(chunk)));
+        self.shared.kept().insert(chunk.id(), Ok(Arc::new(chunk)));
     }
 
     fn start(&self, id: ChunkId) {
-        let mut kept = self.0.kept.lock().expect("no panic while it is held");
+        let mut kept = self.shared.kept();
         if kept.chunks.contains_key(&id) {
             return;
         }
         kept.chunks.insert(id, Slot::OnItsWay);
         drop(kept);
-        let shared = self.0.clone();
-        self.0.link.runtime().spawn(async move {
+        let shared = self.shared.clone();
+        self.shared.link.runtime().spawn(async move {
             let fetched = shared.fetch(id).await;
-            shared.kept.lock().expect("no panic while it is held").insert(id, fetched);
-            shared.arrived.notify_all();
+            shared.kept().insert(id, fetched);
+            shared.arrived.notify_waiters();
         });
+    }
+
+    /// Waits for a chunk, which is asked for again when it came and had to make room before this one looked.
+    async fn arrive(&self, id: ChunkId) -> Result<Arc<SealedChunk>, FetchError> {
+        loop {
+            let mut arrived = pin!(self.shared.arrived.notified());
+            // From here on no arrival is missed.
+            arrived.as_mut().enable();
+            self.start(id);
+            if let Some(fetched) = self.shared.kept().get(id) {
+                return fetched;
+            }
+            arrived.await;
+        }
     }
 }
 
 impl Shared {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().expect("no panic while it is held")
+    }
+
     async fn fetch(&self, id: ChunkId) -> Result<Arc<SealedChunk>, FetchError> {
         let mut last = FetchError::Ask { id, reason: Arc::new(AskError::NoNode) };
         for node in &self.replicas {
@@ -128,6 +163,16 @@ impl Shared {
 }
 
 impl Kept {
+    /// What came of a chunk. A failure is told once: the next one who asks tries again.
+    fn get(&mut self, id: ChunkId) -> Option<Result<Arc<SealedChunk>, FetchError>> {
+        let Some(Slot::Here(fetched)) = self.chunks.get(&id) else { return None };
+        let fetched = fetched.clone();
+        if fetched.is_err() {
+            self.chunks.remove(&id);
+        }
+        Some(fetched)
+    }
+
     fn insert(&mut self, id: ChunkId, fetched: Result<Arc<SealedChunk>, FetchError>) {
         if let Ok(chunk) = &fetched {
             self.bytes += chunk.bytes().len();
@@ -150,32 +195,10 @@ impl ChunkSource for Fetcher {
     type Error = FetchError;
 
     fn chunk(&self, id: ChunkId) -> Result<Arc<SealedChunk>, FetchError> {
-        let deadline = Instant::now() + WAIT_MAX;
-        self.start(id);
-        let mut kept = self.0.kept.lock().expect("no panic while it is held");
-        loop {
-            match kept.chunks.get(&id) {
-                Some(Slot::Here(Ok(chunk))) => return Ok(chunk.clone()),
-                Some(Slot::Here(Err(error))) => {
-                    let error = error.clone();
-                    // The next one who asks tries again.
-                    kept.chunks.remove(&id);
-                    return Err(error);
-                }
-                Some(Slot::OnItsWay) => {}
-                None => {
-                    // It came and had to make room before this thread woke.
-                    drop(kept);
-                    self.start(id);
-                    kept = self.0.kept.lock().expect("no panic while it is held");
-                    continue;
-                }
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(FetchError::TimedOut { id });
-            }
-            kept = self.0.arrived.wait_timeout(kept, left).expect("no panic while it is held").0;
+        let work = async { timeout(self.call.left(WAIT_MAX), self.arrive(id)).await };
+        match self.shared.link.runtime().block_on(self.call.unless_cancelled(work))? {
+            Ok(fetched) => fetched,
+            Err(_) => Err(FetchError::TimedOut { id }),
         }
     }
 }

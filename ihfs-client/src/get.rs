@@ -13,19 +13,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use ihfs_core::ids::ChunkId;
-use ihfs_core::sealed::{Place, Ref, SealedChunk};
+use ihfs_core::sealed::{Ref, SealedChunk};
 use ihfs_core::tree::entry::{Content, Item};
-use ihfs_core::tree::file::{FileContent, PlacedExtent, RawExtent};
+use ihfs_core::tree::file::{PlacedExtent, RawExtent};
 use ihfs_core::tree::name::Name;
 use ihfs_core::tree::{ChunkSource, TreeError};
 
 use crate::client::Client;
-use crate::fetch::PREFETCH_MAX;
 use crate::location::Location;
 use crate::progress::Progress;
-use crate::record::{OpenTree, RecordError};
-use crate::resolve::{ResolveError, Spot};
+use crate::record::RecordError;
+use crate::resolve::ResolveError;
+use crate::snapshot::chunk_of;
 
 mod ahead;
 mod local;
@@ -142,10 +141,10 @@ impl Client {
         options: GetOptions,
         progress: &dyn Progress,
     ) -> Result<GetReport, GetError> {
-        let (Spot { record, tree, .. }, item) = self.find(from)?;
+        let (spot, item) = self.find(from)?;
         progress.phase("fetching");
         let mut walk = Walk::new(self, options, progress);
-        let origin = Rc::new(Origin { record, tree, nesting: 0 });
+        let origin = Rc::new(Origin { snapshot: spot.snapshot(), nesting: 0 });
         begin(&mut walk, origin, item, from, to)?;
         let has_failed = AtomicBool::new(false);
         let (send, receive) = sync_channel(SETTLING_MAX);
@@ -177,7 +176,8 @@ impl Client {
             return Err(GetError::NotAFile { location: from.clone() });
         };
         let mut written = 0;
-        read_range::<GetError>(&spot.tree, content, start, length, &mut |part| {
+        let range = start..start.saturating_add(length);
+        spot.snapshot().read::<GetError>(content, range, &mut |part| {
             written += part.len() as u64;
             out.write_all(part).map_err(GetError::Output)
         })?;
@@ -289,7 +289,7 @@ impl<'a> Writer<'a> {
         let place = self.held.iter().position(|chunk| chunk.id() == id);
         let chunk = match place.and_then(|place| self.held.remove(place)) {
             Some(chunk) => chunk,
-            None => origin.tree.source().chunk(id)?,
+            None => origin.snapshot.tree.source().chunk(id)?,
         };
         let bytes = chunk.open(piece)?;
         self.held.push_back(chunk);
@@ -305,83 +305,5 @@ impl<'a> Writer<'a> {
         // The other end is there until this one is gone.
         let _ = self.complete.send(complete);
         Ok(())
-    }
-}
-
-/// The bytes of a file that is known to be small.
-pub(crate) fn read_small(
-    tree: &OpenTree,
-    content: &FileContent,
-    limit_bytes: usize,
-) -> Result<Vec<u8>, RecordError> {
-    let size = usize::try_from(content.size_bytes()).unwrap_or(usize::MAX).min(limit_bytes);
-    let mut bytes = Vec::with_capacity(size);
-    read_range::<RecordError>(tree, content, 0, size as u64, &mut |part| {
-        bytes.extend_from_slice(part);
-        Ok(())
-    })?;
-    Ok(bytes)
-}
-
-/// Calls `take` with the bytes of `start .. start + length` in order, holes as zeros. Asks for what comes next
-/// while it decrypts.
-pub(crate) fn read_range<E: From<RecordError>>(
-    tree: &OpenTree,
-    content: &FileContent,
-    start: u64,
-    length: u64,
-    take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-) -> Result<(), E> {
-    let end = start.saturating_add(length).min(content.size_bytes());
-    let (mut at, mut listed) = (start, start);
-    let mut window = VecDeque::new();
-    while at < end {
-        // Asked for in halves, so that the next half is on its way while this one is read.
-        if window.len() <= PREFETCH_MAX / 2 && listed < end {
-            let extents = content.extents(tree.source(), listed..end, PREFETCH_MAX / 2);
-            let extents = extents.map_err(RecordError::from).map_err(E::from)?;
-            listed = extents.last().map_or(end, |placed| placed.start + placed.extent.size_bytes());
-            let pieces = extents.iter().filter_map(|placed| placed.extent.as_piece());
-            tree.source().prefetch(pieces.filter_map(chunk_of));
-            window.extend(extents);
-            continue;
-        }
-        let Some(PlacedExtent { start, extent }) = window.pop_front() else { break };
-        let (from, until) = (at.max(start), end.min(start + extent.size_bytes()));
-        match extent.get() {
-            RawExtent::Hole(_) => give_zeros(until - from, take)?,
-            RawExtent::Piece(piece) => {
-                let (skip, wanted) = ((from - start) as usize, (until - from) as usize);
-                take(&open_piece(tree, piece, skip, wanted).map_err(E::from)?)?;
-            }
-        }
-        at = until;
-    }
-    Ok(())
-}
-
-fn open_piece(tree: &OpenTree, piece: &Ref, skip: usize, wanted: usize) -> Result<Vec<u8>, RecordError> {
-    let Some(id) = chunk_of(piece) else { return Err(TreeError::Unwritten.into()) };
-    let chunk = tree.source().chunk(id)?;
-    if skip == 0 && wanted == piece.size as usize {
-        return Ok(chunk.open(piece)?);
-    }
-    Ok(chunk.open_range(piece, skip, wanted)?)
-}
-
-fn give_zeros<E>(mut count: u64, take: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-    while count > 0 {
-        let now = count.min(ZEROS.len() as u64);
-        take(&ZEROS[..now as usize])?;
-        count -= now;
-    }
-    Ok(())
-}
-
-pub(crate) fn chunk_of(piece: &Ref) -> Option<ChunkId> {
-    match piece.place {
-        Place::Chunk(id) => Some(id),
-        Place::Here | Place::Pack(_) => None,
     }
 }

@@ -5,7 +5,9 @@
 
 pub mod audit;
 pub mod book;
+pub mod call;
 pub mod change;
+pub mod changes;
 pub mod client;
 mod copying;
 pub mod devices;
@@ -28,6 +30,7 @@ pub mod resolve;
 mod retry;
 pub mod revoke;
 pub mod share;
+pub mod snapshot;
 pub mod submit;
 pub mod upload;
 pub mod view;

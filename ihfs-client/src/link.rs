@@ -11,6 +11,8 @@ use ihfs_net::{Conversation, Message, Network, PeerKey, RequestError};
 use ihfs_proto::{Malformed, chunk, join, key, ledger, status};
 use tokio::runtime::Handle;
 
+use crate::call::{Call, Cancelled};
+
 /// How long a node may take for an ordinary answer.
 pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long the ledger may take to decide a transaction.
@@ -34,6 +36,9 @@ pub enum AskError {
     /// No node is known.
     #[error("no node of this network is known")]
     NoNode,
+    /// Nobody waits for the answer any more; the node may have acted all the same.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
 }
 
 /// A node's no.
@@ -60,12 +65,24 @@ pub struct Link {
     runtime: Handle,
     network: Network,
     nodes: Vec<NodeId>,
+    call: Call,
 }
 
 impl Link {
     /// Talks over `network` to `nodes`, the first that answers first. `runtime` must outlive the link.
-    pub const fn new(runtime: Handle, network: Network, nodes: Vec<NodeId>) -> Self {
-        Self { runtime, network, nodes }
+    pub fn new(runtime: Handle, network: Network, nodes: Vec<NodeId>) -> Self {
+        Self { runtime, network, nodes, call: Call::default() }
+    }
+
+    /// The same link, whose requests keep to `call`.
+    #[must_use]
+    pub fn under(&self, call: Call) -> Self {
+        Self { call, ..self.clone() }
+    }
+
+    /// The call that requests keep to.
+    pub const fn call(&self) -> &Call {
+        &self.call
     }
 
     /// The runtime that carries requests.
@@ -171,8 +188,7 @@ impl Link {
         body: Bytes,
     ) -> Result<(chunk::response::Response, Bytes), AskError> {
         let message = Message { header: ihfs_proto::encode(&request), body };
-        let peer = PeerKey::from(node);
-        let answer = self.network.request(peer, Conversation::Chunk, message, ANSWER_TIME_MAX).await?;
+        let answer = self.request(node, Conversation::Chunk, message, ANSWER_TIME_MAX).await?;
         let response: chunk::Response = ihfs_proto::decode(answer.header, ihfs_proto::HEADER_BYTES_MAX)
             .map_err(|Malformed| AskError::Malformed { node })?;
         match response.response {
@@ -188,8 +204,20 @@ impl Link {
         conversation: Conversation,
         message: Message,
         deadline: Duration,
-    ) -> Result<Message, RequestError> {
-        self.runtime.block_on(self.network.request(PeerKey::from(node), conversation, message, deadline))
+    ) -> Result<Message, AskError> {
+        self.runtime.block_on(self.request(node, conversation, message, deadline))
+    }
+
+    async fn request(
+        &self,
+        node: NodeId,
+        conversation: Conversation,
+        message: Message,
+        deadline: Duration,
+    ) -> Result<Message, AskError> {
+        let deadline = self.call.left(deadline);
+        let answer = self.network.request(PeerKey::from(node), conversation, message, deadline);
+        Ok(self.call.unless_cancelled(answer).await??)
     }
 
     /// The first node that can be reached; a refusal is an answer.

@@ -10,10 +10,10 @@ use ihfs_core::tree::reader::Listing as Listed;
 use ihfs_core::tree::{ChunkSource, TreeError};
 
 use crate::client::Client;
-use crate::get::chunk_of;
 use crate::location::Location;
 use crate::record::{Access, OpenTree, RecordError};
 use crate::resolve::ResolveError;
+use crate::snapshot::chunk_of;
 
 /// Most shared files of one listing whose size is looked up: each costs questions of its own.
 const SIZES_LOOKED_UP_MAX: usize = 32;

@@ -13,6 +13,7 @@ use ihfs_core::members::Handle;
 use ihfs_proto::key;
 use zeroize::Zeroizing;
 
+use crate::call::Purpose;
 use crate::client::{Client, now};
 use crate::link::AskError;
 use crate::record::OpenGrant;
@@ -40,6 +41,12 @@ pub enum OpeningError {
     #[error("record {record:?} inside it is not shared with you")]
     NestedNotShared {
         /// The nested record.
+        record: RecordId,
+    },
+    /// It is not open, and the call may open nothing.
+    #[error("record {record:?} is not open; looking around opens nothing")]
+    NotOpen {
+        /// The shared record.
         record: RecordId,
     },
     /// The ledger did not take the opening.
@@ -122,7 +129,7 @@ impl Client {
     }
 
     /// Grants to this member that neither ended nor expired; proved complete.
-    fn live_received(&self) -> Result<Vec<(GrantId, GrantEntry)>, ViewError> {
+    pub(crate) fn live_received(&self) -> Result<Vec<(GrantId, GrantEntry)>, ViewError> {
         let member: MemberEntry =
             self.view.entry(StateKey::Member(self.member()))?.ok_or(DecodeError::Malformed)?;
         let key = ListKey::Received(self.member());
@@ -166,6 +173,9 @@ impl Client {
         let kept = self.openings.get(id, now()).and_then(|bytes| GrantedKey::from_bytes(&bytes).ok());
         let key = match kept {
             Some(key) => key,
+            None if self.link.call().purpose() == Purpose::Browse => {
+                return Err(OpeningError::NotOpen { record: entry.conditions.record });
+            }
             None => self.open_on_ledger(id, &entry)?,
         };
         Ok(Arc::new(OpenGrant { id, entry, key }))

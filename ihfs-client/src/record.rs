@@ -116,7 +116,7 @@ impl Client {
         }
         let home = entry.as_ref().and_then(|entry| entry.home);
         let replicas = places.replicas(id, home);
-        let chunks = Fetcher::new(self.link.clone(), id, replicas.clone());
+        let chunks = Fetcher::new(&self.link, id, replicas.clone());
         let mut record =
             Record { id, entry, access: Access::Owner, replicas, chunks, epochs: BTreeMap::new() };
         self.load_epochs(&mut record)?;
@@ -129,7 +129,7 @@ impl Client {
         let (entry, places) = self.entry_and_places(id)?;
         let entry = entry.ok_or(RecordError::Unknown { record: id })?;
         let replicas = places.replicas(id, entry.home);
-        let chunks = Fetcher::new(self.link.clone(), id, replicas.clone());
+        let chunks = Fetcher::new(&self.link, id, replicas.clone());
         let access = Access::Reader(grant);
         Ok(Record { id, entry: Some(entry), access, replicas, chunks, epochs: BTreeMap::new() })
     }

@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::location::Location;
 use crate::received::OpeningError;
 use crate::record::{Access, OpenTree, Record, RecordError};
+use crate::snapshot::Snapshot;
 use crate::writing::empty_root;
 
 /// Records nested deeper than this are not followed: the ledger allows no deeper grants either.
@@ -56,6 +57,13 @@ pub struct Spot {
     pub path: Vec<Name>,
     /// The record that holds this record, and its path there; none for a vault or the top of a shared record.
     pub parent: Option<(RecordId, Vec<Name>)>,
+}
+
+impl Spot {
+    /// The version that was found, for reading.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { record: self.record.clone(), tree: self.tree.clone() }
+    }
 }
 
 impl Client {

@@ -102,6 +102,8 @@ impl Client {
             Err(AskError::Refused(refusal)) if refusal.reason == Reason::Rules => {
                 Err(SubmitError::Refused(refusal))
             }
+            // Whoever cancelled it does not wait for the outcome either.
+            Err(AskError::Cancelled(_)) => Err(SubmitError::Undecided { id }),
             Err(error) if is_unknown(&error) => match self.outcome(id)? {
                 Some(decided) => Ok(decided),
                 None => Err(SubmitError::Undecided { id }),
@@ -124,6 +126,6 @@ fn is_unknown(error: &AskError) -> bool {
             matches!(error, RequestError::TimedOut { .. } | RequestError::Closed { .. })
         }
         AskError::Refused(refusal) => refusal.reason == Reason::Undecided,
-        AskError::Malformed { .. } | AskError::NoNode => false,
+        AskError::Malformed { .. } | AskError::NoNode | AskError::Cancelled(_) => false,
     }
 }

@@ -5,7 +5,8 @@
 //! recomputed against its count and hash. The newest height counts as current only when more than two thirds of
 //! the voting power sign it over a fresh nonce; otherwise it is "as of" its time.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ihfs_core::codec::{self, DecodeError};
 use ihfs_core::crypto::sign::{self, Purpose, Signature};
@@ -108,11 +109,12 @@ pub enum ViewError {
     List(#[from] ListError),
 }
 
-/// The verified ledger.
+/// The verified ledger. Clones believe the same.
+#[derive(Clone)]
 pub struct View {
     link: Link,
     as_guest: bool,
-    trust: Mutex<Trust>,
+    trust: Arc<Mutex<Trust>>,
 }
 
 /// A header that was verified.
@@ -153,8 +155,14 @@ impl Trust {
 
 impl View {
     /// Looks at the ledger over `link`, starting from `trust`. A guest asks in the conversation of guests.
-    pub const fn new(link: Link, trust: Trust, as_guest: bool) -> Self {
-        Self { link, as_guest, trust: Mutex::new(trust) }
+    pub fn new(link: Link, trust: Trust, as_guest: bool) -> Self {
+        Self { link, as_guest, trust: Arc::new(Mutex::new(trust)) }
+    }
+
+    /// The same ledger, looked at over `link`.
+    #[must_use]
+    pub fn over(&self, link: Link) -> Self {
+        Self { link, ..self.clone() }
     }
 
     /// What is believed now, to be saved.
@@ -187,6 +195,23 @@ impl View {
         };
         self.accept(&newest)?;
         Ok(self.freshness(&nonce, &newest.freshness))
+    }
+
+    /// Waits for a block above `height`, at most `time`, and goes to the newest.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub fn wait(&self, height: Height, time: Duration) -> Result<Freshness, ViewError> {
+        let nonce: [u8; 32] = rand::random();
+        let milliseconds = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let wait = ledger::Wait { height: height.0, milliseconds, nonce: nonce.to_vec().into() };
+        match self.link.ask_ledger(ledger::request::Request::Wait(wait), time + ANSWER_TIME_MAX)? {
+            ledger::response::Response::Head(newest) => {
+                self.accept(&newest)?;
+                Ok(self.freshness(&nonce, &newest.freshness))
+            }
+            _ => Err(self.malformed()),
+        }
     }
 
     /// The entry under `key`, proved by the newest block.

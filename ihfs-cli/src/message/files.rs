@@ -34,6 +34,9 @@ pub(super) fn opening(error: &OpeningError) -> Advice {
             "not-shared",
             "`ihfs received` shows what is shared with you. Ask the owner to share it again.",
         ),
+        OpeningError::NotOpen { .. } => {
+            denied("not-open", "`ihfs ls` on its folder opens it; its owner will see that.")
+        }
         OpeningError::Submit(error) => network::submit(error),
         OpeningError::NoGeneration { .. } => no_generation(),
         OpeningError::TooFewShares { last: Some(error), .. } => network::ask(error),
@@ -78,6 +81,7 @@ pub(super) fn fetch(error: &FetchError) -> Advice {
         FetchError::TimedOut { .. } => {
             advice("timed-out", "Look at the network of this machine and run it again.")
         }
+        FetchError::Cancelled(_) => network::cancelled(),
     }
 }
 

@@ -128,7 +128,12 @@ pub(super) fn ask(error: &AskError) -> Advice {
             advice("node-broken", "The node is broken or of another version: tell the hospital.")
         }
         AskError::NoNode => advice("no-node", "Run `ihfs recover` with a sheet that has addresses."),
+        AskError::Cancelled(_) => cancelled(),
     }
+}
+
+pub(super) const fn cancelled() -> Advice {
+    advice("cancelled", "Run it again; what had arrived by then stays.")
 }
 
 fn refusal(refusal: &Refusal) -> Advice {

@@ -12,13 +12,14 @@ use ihfs_core::tree::folder::Folder;
 use ihfs_core::tree::name::Name;
 
 use super::local::{LocalFolder, Standing, is_temporary};
-use super::{GetError, GetOptions, GetReport, Skipped, chunk_of};
+use super::{GetError, GetOptions, GetReport, Skipped};
 use crate::client::Client;
 use crate::fetch::PREFETCH_MAX;
 use crate::progress::Progress;
 use crate::received::OpeningError;
-use crate::record::{OpenTree, Record, RecordError};
+use crate::record::RecordError;
 use crate::resolve::{NESTING_MAX, ResolveError};
+use crate::snapshot::{Snapshot, chunk_of};
 
 /// Most steps known ahead: files of 4 KiB in twelve packs.
 const STEPS_MAX: usize = 8192;
@@ -29,8 +30,7 @@ const PAGE_EXTENTS: usize = PREFETCH_MAX / 2;
 
 /// Where content comes from.
 pub(super) struct Origin {
-    pub(super) record: Record,
-    pub(super) tree: OpenTree,
+    pub(super) snapshot: Snapshot,
     /// How many records it is nested in.
     pub(super) nesting: usize,
 }
@@ -124,7 +124,7 @@ impl<'a> Walk<'a> {
             self.meet(origin, into, entry.name, entry.item, shown)?;
             return Ok(true);
         }
-        let page = frame.folder.list(frame.origin.tree.source(), frame.after.as_ref(), PAGE_ENTRIES);
+        let page = frame.folder.list(frame.origin.snapshot.tree.source(), frame.after.as_ref(), PAGE_ENTRIES);
         let page = page.map_err(RecordError::from)?;
         if let Some(last) = page.last() {
             frame.after = Some(last.name.clone());
@@ -187,12 +187,8 @@ impl<'a> Walk<'a> {
             self.skip(shown.to_owned(), "records are nested too deep");
             return Ok(None);
         }
-        let opened = self.client.nested(&origin.record, record).and_then(|mut record| {
-            let tree = self.client.tree_or_empty(&mut record)?;
-            Ok((record, tree))
-        });
-        let (record, tree) = match opened {
-            Ok(opened) => opened,
+        let snapshot = match self.client.nested_snapshot(&origin.snapshot, record) {
+            Ok(snapshot) => snapshot,
             Err(ResolveError::Opening(OpeningError::NestedNotShared { .. })) => {
                 self.skip(shown.to_owned(), "it is not shared with you");
                 return Ok(None);
@@ -203,8 +199,8 @@ impl<'a> Walk<'a> {
             }
             Err(error) => return Err(error.into()),
         };
-        let top = tree.root().top.clone();
-        Ok(Some((Rc::new(Origin { record, tree, nesting: origin.nesting + 1 }), top)))
+        let top = snapshot.top().clone();
+        Ok(Some((Rc::new(Origin { snapshot, nesting: origin.nesting + 1 }), top)))
     }
 
     fn skip(&mut self, path: String, reason: &'static str) {
@@ -271,7 +267,7 @@ impl<'a> Walk<'a> {
     /// Makes steps of the next extents of a file, and asks for their chunks.
     fn list_extents(&mut self, origin: Rc<Origin>, content: FileContent, at: u64) -> Result<(), GetError> {
         let size = content.size_bytes();
-        let source = origin.tree.source();
+        let source = origin.snapshot.tree.source();
         let extents = content.extents(source, at..size, PAGE_EXTENTS).map_err(RecordError::from)?;
         let end = extents.last().map_or(size, |placed| placed.start + placed.extent.size_bytes());
         for placed in extents {
@@ -279,7 +275,7 @@ impl<'a> Walk<'a> {
                 let count = self.ahead.entry(id).or_default();
                 *count += 1;
                 if *count == 1 {
-                    origin.tree.source().prefetch([id]);
+                    source.prefetch([id]);
                 }
             }
             self.steps.push_back(Step::Extent(origin.clone(), placed));
