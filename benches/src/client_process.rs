@@ -13,7 +13,7 @@ use ihfs_client::home::Home;
 use ihfs_client::location::Location;
 use ihfs_client::openings::InProcess;
 use ihfs_client::progress::Silent;
-use ihfs_client::put::PutSource;
+use ihfs_client::put::Put;
 use ihfs_core::crypto::derive::Seed;
 use ihfs_core::crypto::keyring::Keyring;
 use ihfs_core::invitation::Invitation;
@@ -50,7 +50,7 @@ impl ClientProcess {
                 ihfs_client::join::join(&home, &seed, PASSPHRASE, &Invitation::from_text(invitation)?)?;
             }
             Act::Put { source } => {
-                connect(&home)?.put(&PutSource::Path(source.clone()), &target, &Silent)?;
+                connect(&home)?.put(&[Put::path(source.clone(), target)], &Silent)?;
             }
             Act::Get { into } => {
                 connect(&home)?.get(&target, into, GetOptions::default(), &Silent)?;

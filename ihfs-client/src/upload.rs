@@ -182,7 +182,7 @@ impl Uploader {
     }
 
     /// Sends the batch in the background.
-    fn flush(&mut self) -> Result<(), UploadError> {
+    pub(crate) fn flush(&mut self) -> Result<(), UploadError> {
         while let Some(done) = self.tasks.try_join_next() {
             self.sent_bytes += done.expect("uploads do not panic")?;
         }

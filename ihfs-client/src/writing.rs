@@ -3,9 +3,11 @@
 //! Order of writes: chunks durable on the replicas (their receipts) → key shares with custodians → one
 //! transaction. Until that transaction is final nothing of the commit can be seen; after it, all of it.
 
+use ihfs_core::codec;
 use ihfs_core::ids::{ChunkId, Epoch, FileId, RecordId, Time, Version};
 use ihfs_core::ledger::operation::{Anchor, CreateRecord, Operation, Rotate};
 use ihfs_core::ledger::state::{EpochEntry, MemberEntry, StateKey};
+use ihfs_core::ledger::transaction::{OPERATIONS_MAX, TRANSACTION_BYTES_MAX};
 use ihfs_core::sealed::{PackWriter, Sealer};
 use ihfs_core::tree::TreeError;
 use ihfs_core::tree::edit::{EditError, TreeEdit};
@@ -20,6 +22,9 @@ use crate::record::{Access, Record, RecordError};
 use crate::submit::SubmitError;
 use crate::upload::{UploadError, Uploader};
 use crate::view::ViewError;
+
+/// Most bytes of the operations of one transaction: what else stands in it takes less than 1 KiB.
+const OPERATIONS_BYTES_MAX: usize = TRANSACTION_BYTES_MAX - (1 << 10);
 
 /// Why a change was not committed.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +125,12 @@ impl Client {
         self.write_record_salted(record, with.random)
     }
 
-    fn write_record_salted(&self, record: Record, random: [u8; 32]) -> Result<Writing, CommitError> {
+    /// Begins to write a record in the transaction with these random bytes.
+    pub(crate) fn write_record_salted(
+        &self,
+        record: Record,
+        random: [u8; 32],
+    ) -> Result<Writing, CommitError> {
         if let Access::Reader(grant) = &record.access {
             if !grant.entry.conditions.write {
                 return Err(CommitError::ReadOnly { record: record.id });
@@ -284,6 +294,27 @@ impl Client {
         }
     }
 
+    /// Has several prepared commits applied in their order, in as few transactions as they fit.
+    pub(crate) fn submit_in_few(
+        &self,
+        random: [u8; 32],
+        prepared: Vec<Prepared>,
+    ) -> Result<Vec<Committed>, CommitError> {
+        let mut committed = Vec::new();
+        let mut together = Vec::new();
+        let mut room = Room::default();
+        for prepared in prepared {
+            if !room.take(&prepared) {
+                committed.extend(self.submit_prepared(random, std::mem::take(&mut together))?);
+                room = Room::default();
+                room.take(&prepared);
+            }
+            together.push(prepared);
+        }
+        committed.extend(self.submit_prepared(random, together)?);
+        Ok(committed)
+    }
+
     /// A refused anchor is a lost race when the record is no longer where the commit began.
     fn say_what_moved(&self, prepared: &Prepared) -> Result<(), CommitError> {
         let record = prepared.record;
@@ -297,6 +328,28 @@ impl Client {
         }
         let head = entry.head.map_or(Version(0), |head| head.version);
         if head != prepared.base { Err(CommitError::Conflict { record, head }) } else { Ok(()) }
+    }
+}
+
+/// What commits take of one transaction.
+#[derive(Default)]
+struct Room {
+    commits: usize,
+    operations: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes what a commit needs, unless that is no longer there. The first one always fits: if it is too large,
+    /// the ledger says so.
+    fn take(&mut self, prepared: &Prepared) -> bool {
+        let bytes: usize = prepared.operations.iter().map(|operation| codec::encode(operation).len()).sum();
+        let (operations, bytes) = (self.operations + prepared.operations.len(), self.bytes + bytes);
+        if self.commits > 0 && (operations > OPERATIONS_MAX || bytes > OPERATIONS_BYTES_MAX) {
+            return false;
+        }
+        *self = Self { commits: self.commits + 1, operations, bytes };
+        true
     }
 }
 

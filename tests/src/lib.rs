@@ -15,7 +15,7 @@ use ihfs_client::join::{Joined, Whereabouts, join};
 use ihfs_client::location::Location;
 use ihfs_client::openings::InProcess;
 use ihfs_client::progress::Silent;
-use ihfs_client::put::PutSource;
+use ihfs_client::put::Put;
 use ihfs_client::share::ShareOptions;
 use ihfs_core::crypto::derive::Seed;
 use ihfs_core::crypto::keyring::Keyring;
@@ -182,7 +182,7 @@ impl Scene {
     pub fn put(&self, client: &Client, to: &str, seed: u8) {
         let file = self.solo.path().join("local");
         fs::write(&file, bytes_of(seed, 100_000)).unwrap();
-        client.put(&PutSource::Path(file), &at(to), &Silent).unwrap();
+        client.put(&[Put::path(file, at(to))], &Silent).unwrap();
     }
 
     /// Shares the patient's path with the doctor.

@@ -11,7 +11,7 @@ use ihfs_client::get::{GetError, GetOptions};
 use ihfs_client::history::{HistoryError, Keep, VersionState};
 use ihfs_client::list::Kind;
 use ihfs_client::progress::Silent;
-use ihfs_client::put::PutSource;
+use ihfs_client::put::Put;
 use ihfs_core::ids::{Digest, Version};
 use ihfs_core::ledger::identity::Role;
 use ihfs_core::tree::edit::Overwrite;
@@ -56,7 +56,7 @@ fn study(path: &Path) {
 }
 
 fn put(client: &Client, local: &Path, to: &str) {
-    client.put(&PutSource::Path(local.to_owned()), &at(to), &Silent).unwrap();
+    client.put(&[Put::path(local.to_owned(), at(to))], &Silent).unwrap();
 }
 
 fn put_bytes(client: &Client, solo: &Solo, bytes: &[u8], to: &str) {

@@ -9,7 +9,7 @@ use ihfs_client::home::Home;
 use ihfs_client::join::recover;
 use ihfs_client::openings::InProcess;
 use ihfs_client::progress::Silent;
-use ihfs_client::put::PutSource;
+use ihfs_client::put::Put;
 use ihfs_client::revoke::RevokeError;
 use ihfs_client::share::{ShareError, ShareOptions};
 use ihfs_core::crypto::keyring::Keyring;
@@ -89,7 +89,7 @@ fn a_writer_adds_versions_and_a_reader_does_not() {
     let person = patient.look_up(&kim.handle()).unwrap();
     patient.share(&at("/ct"), &person, &for_treatment()).unwrap();
     let file = scene.solo.path().join("local");
-    let refused = kim.connect().put(&PutSource::Path(file), &at(&scene.shared("ct/x")), &Silent);
+    let refused = kim.connect().put(&[Put::path(file, at(&scene.shared("ct/x")))], &Silent);
     assert!(refused.is_err());
 }
 

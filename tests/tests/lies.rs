@@ -6,7 +6,7 @@ use ihfs_client::audit::AuditError;
 use ihfs_client::client::{Client, ConnectError};
 use ihfs_client::link::AskError;
 use ihfs_client::progress::Silent;
-use ihfs_client::put::{PutError, PutSource};
+use ihfs_client::put::{Put, PutError};
 use ihfs_client::received::OpeningError;
 use ihfs_client::resolve::ResolveError;
 use ihfs_client::share::ShareError;
@@ -55,7 +55,7 @@ impl Scene {
     fn put(&self, client: &Client, seed: u8) -> Result<(), ihfs_client::put::PutError> {
         let file = self.solo.path().join("local");
         fs::write(&file, bytes_of(seed, 100_000)).unwrap();
-        client.put(&PutSource::Path(file), &at("/ct/slice"), &Silent).map(|_| ())
+        client.put(&[Put::path(file, at("/ct/slice"))], &Silent).map(|_| ())
     }
 
     fn shared(&self) -> ihfs_client::location::Location {
@@ -648,7 +648,7 @@ fn the_first_image_of_a_shared_study_is_four_round_trips_away() {
         fs::write(study.join(format!("{number:04}.dcm")), slice(number)).unwrap();
     }
     let patient = ann.connect();
-    patient.put(&PutSource::Path(study), &at("/study"), &Silent).unwrap();
+    patient.put(&[Put::path(study, at("/study"))], &Silent).unwrap();
     let person = patient.look_up(&lee.handle()).unwrap();
     patient.share(&at("/study"), &person, &for_treatment()).unwrap();
 

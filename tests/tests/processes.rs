@@ -47,9 +47,9 @@ fn put_share_get_revoke_denied_device_removed_recover() {
     let expected = hashes(&study);
     let from = study.to_str().unwrap();
     let put = machine.json("ann", &["put", from, "/imaging/ct"]);
-    assert_eq!(put[0]["files"].as_u64(), Some(expected.len() as u64));
+    assert_eq!(put["files"].as_u64(), Some(expected.len() as u64));
     let again = machine.json("ann", &["put", from, "/imaging/ct"]);
-    assert_eq!(again[0]["sent_bytes"].as_u64(), Some(0));
+    assert_eq!(again["sent_bytes"].as_u64(), Some(0));
 
     let words = machine.json("dr.lee", &["whoami"])["fingerprint"].as_str().unwrap().to_owned();
     let wrong = ["share", "/imaging/ct", "dr.lee@home", "--fingerprint", "six-words-that-are-not-his"];
@@ -100,7 +100,7 @@ fn a_killed_put_shows_nothing_and_a_rerun_goes_on() {
     put.wait().unwrap();
     assert_eq!(machine.code("ann", &["ls", "/big"]), 1, "nothing half-written shows");
     let again = machine.json("ann", &["put", &from, "/big"]);
-    assert_eq!(again[0]["files"].as_u64(), Some(24));
+    assert_eq!(again["files"].as_u64(), Some(24));
     machine.done("ann", &["get", "/big", &machine.text("got")]);
     assert!(hashes(&machine.path("got")) == hashes(&big));
 }

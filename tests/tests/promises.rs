@@ -10,7 +10,7 @@ use ihfs_client::get::GetOptions;
 use ihfs_client::home::Home;
 use ihfs_client::join::recover;
 use ihfs_client::progress::{Progress, Silent};
-use ihfs_client::put::{PutError, PutSource};
+use ihfs_client::put::{Put, PutError};
 use ihfs_client::share::{ShareError, ShareOptions};
 use ihfs_tests::dicom::Slice;
 use ihfs_tests::{PASSPHRASE, Person, Scene, at, bytes_of, connect, for_treatment, read_as};
@@ -70,9 +70,9 @@ fn real_files_come_back_byte_for_byte() {
     let Some(corpus) = std::env::var_os("IHFS_CORPUS").map(PathBuf::from) else { return };
     let scene = Scene::new();
     let patient = scene.ann.connect();
-    let put = patient.put(&PutSource::Path(corpus.clone()), &at("/corpus"), &Silent).unwrap();
+    let put = patient.put(&[Put::path(corpus.clone(), at("/corpus"))], &Silent).unwrap();
     assert!(put.files >= 273, "{} files", put.files);
-    let again = patient.put(&PutSource::Path(corpus.clone()), &at("/corpus"), &Silent).unwrap();
+    let again = patient.put(&[Put::path(corpus.clone(), at("/corpus"))], &Silent).unwrap();
     assert_eq!((again.files_unchanged, again.sent_bytes), (put.files, 0));
     let to = scene.solo.path().join("got");
     patient.get(&at("/corpus"), &to, GetOptions::default(), &Silent).unwrap();
@@ -98,7 +98,7 @@ fn mode_time_links_and_user_attributes_come_back() {
     // Some file systems have no extended attributes.
     let has_attributes = set.is_ok_and(|status| status.success());
     let patient = scene.ann.connect();
-    patient.put(&PutSource::Path(from.clone()), &at("/from"), &Silent).unwrap();
+    patient.put(&[Put::path(from.clone(), at("/from"))], &Silent).unwrap();
     let to = scene.solo.path().join("to");
     patient.get(&at("/from"), &to, GetOptions::default(), &Silent).unwrap();
     let (old, new) = (fs::metadata(from.join("file")).unwrap(), fs::metadata(to.join("file")).unwrap());
@@ -130,11 +130,11 @@ fn a_changed_tag_in_500_slices_uploads_headers_only() {
     let study = scene.solo.path().join("study");
     let patient = scene.ann.connect();
     write_study(&study, "Doe^Jane");
-    let first = patient.put(&PutSource::Path(study.clone()), &at("/study"), &Silent).unwrap();
+    let first = patient.put(&[Put::path(study.clone(), at("/study"))], &Silent).unwrap();
     assert_eq!(first.files, 500);
     // Another length moves everything behind it by an odd number of elements' bytes.
     write_study(&study, "Doe-Rosenberg^Jane Philippa");
-    let second = patient.put(&PutSource::Path(study), &at("/study"), &Silent).unwrap();
+    let second = patient.put(&[Put::path(study, at("/study"))], &Silent).unwrap();
     println!("500 slices: {} bytes sent first, {} after a changed tag", first.sent_bytes, second.sent_bytes);
     assert!(second.sent_bytes * 50 < first.bytes, "{} of {}", second.sent_bytes, first.bytes);
     let stat = patient.stat(&at("/study/007.dcm")).unwrap();
@@ -164,7 +164,7 @@ fn a_put_that_a_revocation_overtakes_seals_again_under_the_new_epoch() {
     let other_device = scene.ann.connect();
     let revoke = || drop(other_device.revoke(&at("/ct"), &scene.lee.handle()).unwrap());
     let progress = AtPhase("committing", AtomicU32::new(0), &revoke);
-    let put = scene.ann.connect().put(&PutSource::Path(file), &at("/ct/slice"), &progress).unwrap();
+    let put = scene.ann.connect().put(&[Put::path(file, at("/ct/slice"))], &progress).unwrap();
     assert!(put.version.is_some());
     let patient = scene.ann.connect();
     assert_eq!(read_as(&patient, "/ct/slice"), Some(bytes_of(2, 100_000)));
@@ -179,10 +179,9 @@ fn two_puts_that_race_are_both_there_afterwards() {
     let file = scene.solo.path().join("local");
     fs::write(&file, bytes_of(2, 100_000)).unwrap();
     let other_device = scene.ann.connect();
-    let source = PutSource::Path(file.clone());
-    let put_other = || drop(other_device.put(&source, &at("/other"), &Silent).unwrap());
+    let put_other = || drop(other_device.put(&[Put::path(&file, at("/other"))], &Silent).unwrap());
     let progress = AtPhase("committing", AtomicU32::new(0), &put_other);
-    scene.ann.connect().put(&source, &at("/one"), &progress).unwrap();
+    scene.ann.connect().put(&[Put::path(&file, at("/one"))], &progress).unwrap();
     let patient = scene.ann.connect();
     for path in ["/one", "/other"] {
         assert_eq!(read_as(&patient, path), Some(bytes_of(2, 100_000)), "{path}");
@@ -223,7 +222,7 @@ fn an_interrupted_get_leaves_no_half_file() {
     let file = scene.solo.path().join("local");
     fs::write(&file, bytes_of(3, 5_000_000)).unwrap();
     let patient = scene.ann.connect();
-    patient.put(&PutSource::Path(file), &at("/big/file"), &Silent).unwrap();
+    patient.put(&[Put::path(file, at("/big/file"))], &Silent).unwrap();
     let to = scene.solo.path().join("got");
     let broken = catch_unwind(AssertUnwindSafe(|| {
         patient.get(&at("/big"), &to, GetOptions::default(), &Breaks(AtomicU32::new(0)))
@@ -252,7 +251,7 @@ fn a_file_that_changes_twice_while_read_fails_the_put() {
     fs::write(&file, bytes_of(3, 50_000)).unwrap();
     let patient = scene.ann.connect();
     let restless = Restless(file.clone(), AtomicU32::new(0));
-    let put = patient.put(&PutSource::Path(file), &at("/restless"), &restless);
+    let put = patient.put(&[Put::path(file, at("/restless"))], &restless);
     assert!(matches!(put, Err(PutError::Changing { .. })), "{put:?}");
     assert_eq!(read_as(&patient, "/restless"), None);
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use ihfs_client::progress::Silent;
-use ihfs_client::put::PutSource;
+use ihfs_client::put::Put;
 use ihfs_core::ledger::identity::Role;
 use ihfs_tests::{Solo, at, bytes_of, for_treatment};
 
@@ -17,10 +17,10 @@ fn a_patient_shares_a_folder_a_doctor_reads_it_and_is_revoked() {
     fs::write(study.join("large"), bytes_of(2, 3_500_000)).unwrap();
     fs::write(study.join("empty"), b"").unwrap();
     let patient = ann.connect();
-    let put = PutSource::Path(study.clone());
-    let first = patient.put(&put, &at("/imaging/ct"), &Silent).unwrap();
+    let put = [Put::path(study.clone(), at("/imaging/ct"))];
+    let first = patient.put(&put, &Silent).unwrap();
     assert_eq!((first.files, first.bytes), (3, 3_504_000));
-    let again = patient.put(&put, &at("/imaging/ct"), &Silent).unwrap();
+    let again = patient.put(&put, &Silent).unwrap();
     assert_eq!((again.files_unchanged, again.sent_bytes, again.version), (3, 0, None));
 
     let person = patient.look_up(&lee.handle()).unwrap();

@@ -94,6 +94,14 @@ pub(super) fn put(error: &PutError) -> Advice {
         PutError::Name(_) => advice("bad-name", "Rename it."),
         PutError::Metadata(_) => advice("bad-metadata", "Take off what is named, and run it again."),
         PutError::Content(_) => advice("too-large", "Split the file."),
+        PutError::IsAFolder { .. } | PutError::NotAFolder { .. } | PutError::LinkOverShared { .. } => advice(
+            "other-kind",
+            "`ihfs stat` shows what it is. Move it away or remove it, or choose another place.",
+        ),
+        PutError::Overlap { .. } => {
+            advice("overlap", "Put them one after the other, or to different places.")
+        }
+        PutError::Nested { source, .. } => put(source),
         PutError::Resolve(error) => resolve(error),
         PutError::Record(error) => record(error),
         PutError::Upload(error) => upload(error),

@@ -1,0 +1,47 @@
+//! The pieces of a file's version before: what stands there already is neither sealed nor sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ihfs_core::crypto::derive::{PieceKey, Role};
+use ihfs_core::sealed::{Ref, Source};
+use ihfs_core::tree::entry::{Content, Item};
+
+use crate::record::{OpenTree, RecordError, Sealers};
+
+/// Pieces of a file as it was, by what their key would be.
+#[derive(Default)]
+pub(super) struct OldPieces {
+    /// None when no file was there.
+    pub(super) size: Option<u64>,
+    sources: BTreeSet<Source>,
+    refs: BTreeMap<(Source, u32, [u8; 32]), Ref>,
+}
+
+impl OldPieces {
+    /// Those of what stands there, if that is a file.
+    pub(super) fn of(tree: &OpenTree, standing: Option<&Item>) -> Result<Self, RecordError> {
+        let mut old = Self::default();
+        let Some(Item { content: Content::File(content), .. }) = standing else { return Ok(old) };
+        old.size = Some(content.size_bytes());
+        for placed in content.extents(tree.source(), 0..content.size_bytes(), usize::MAX)? {
+            if let Some(piece) = placed.extent.as_piece() {
+                old.sources.insert(piece.source);
+                old.refs.insert((piece.source, piece.size, key_bytes(&piece.key)), piece.clone());
+            }
+        }
+        Ok(old)
+    }
+
+    /// The piece with these bytes: its key says so.
+    pub(super) fn find(&self, sealers: &mut Sealers<'_>, plaintext: &[u8]) -> Option<Ref> {
+        let size = u32::try_from(plaintext.len()).ok()?;
+        self.sources.iter().find_map(|source| {
+            let key = sealers.get(*source)?.piece_key(Role::Content, plaintext);
+            self.refs.get(&(*source, size, key_bytes(&key))).cloned()
+        })
+    }
+}
+
+fn key_bytes(key: &PieceKey) -> [u8; 32] {
+    *key.fingerprint().as_bytes()
+}
