@@ -1,6 +1,7 @@
 //! One member on one network, with open keys: what every use case begins with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ihfs_core::codec::DecodeError;
 use ihfs_core::crypto::keyring::Keyring;
@@ -15,7 +16,7 @@ use tokio::runtime::Runtime;
 use crate::devices::DeviceError;
 use crate::home::{Home, HomeError, ParsedNetwork};
 use crate::link::Link;
-use crate::openings::OpeningStore;
+use crate::openings::{InProcess, OpeningStore};
 use crate::view::{Freshness, Trust, View, ViewError, decode_entry};
 
 /// Why the network cannot be used.
@@ -145,6 +146,21 @@ impl Client {
         match &self.home {
             Some(home) => home.write_view(&self.view.trust().to_bytes()),
             None => Ok(()),
+        }
+    }
+
+    /// The same member and device with patience for `time` from now and no longer; keeps nothing.
+    pub(crate) fn within(&self, time: Duration) -> Self {
+        let link = self.link.within(time);
+        Self {
+            home: None,
+            keys: Arc::clone(&self.keys),
+            view: View::new(link.clone(), self.view.trust(), false),
+            link,
+            openings: Box::<InProcess>::default(),
+            handle: self.handle.clone(),
+            freshness: self.freshness,
+            _runtime: None,
         }
     }
 

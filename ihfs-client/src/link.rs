@@ -3,7 +3,7 @@
 //! Everything above is plain blocking code; a request here has a deadline and ends in an answer, a refusal
 //! that says why, or a network error that says whether the node may have acted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ihfs_core::ids::NodeId;
@@ -60,12 +60,25 @@ pub struct Link {
     runtime: Handle,
     network: Network,
     nodes: Vec<NodeId>,
+    /// When the patience of the whole link ends, whatever a single request may take.
+    ends: Option<Instant>,
 }
 
 impl Link {
     /// Talks over `network` to `nodes`, the first that answers first. `runtime` must outlive the link.
     pub const fn new(runtime: Handle, network: Network, nodes: Vec<NodeId>) -> Self {
-        Self { runtime, network, nodes }
+        Self { runtime, network, nodes, ends: None }
+    }
+
+    /// The same link for `time` from now: no request over it waits longer.
+    pub fn within(&self, time: Duration) -> Self {
+        Self { ends: Some(Instant::now() + time), ..self.clone() }
+    }
+
+    /// What is left of `longest` on this link.
+    fn patience(&self, longest: Duration) -> Duration {
+        let left = self.ends.map(|ends| ends.saturating_duration_since(Instant::now()));
+        left.map_or(longest, |left| left.min(longest))
     }
 
     /// The runtime that carries requests.
@@ -172,7 +185,8 @@ impl Link {
     ) -> Result<(chunk::response::Response, Bytes), AskError> {
         let message = Message { header: ihfs_proto::encode(&request), body };
         let peer = PeerKey::from(node);
-        let answer = self.network.request(peer, Conversation::Chunk, message, ANSWER_TIME_MAX).await?;
+        let answer =
+            self.network.request(peer, Conversation::Chunk, message, self.patience(ANSWER_TIME_MAX)).await?;
         let response: chunk::Response = ihfs_proto::decode(answer.header, ihfs_proto::HEADER_BYTES_MAX)
             .map_err(|Malformed| AskError::Malformed { node })?;
         match response.response {
@@ -189,6 +203,7 @@ impl Link {
         message: Message,
         deadline: Duration,
     ) -> Result<Message, RequestError> {
+        let deadline = self.patience(deadline);
         self.runtime.block_on(self.network.request(PeerKey::from(node), conversation, message, deadline))
     }
 
