@@ -227,18 +227,12 @@ impl Client {
 
     fn records_below(&self, location: &Location) -> Result<Vec<RecordId>, AuditError> {
         let Location::Own(path) = location else { return Err(AuditError::NotOwn) };
-        let mut spot = self.resolve(location)?;
+        let spot = self.resolve(location)?;
         if !spot.path.is_empty() {
             let wider = Location::Own(path[..path.len() - spot.path.len()].to_vec());
             return Err(AuditError::PartOfRecord { wider });
         }
-        let mut records = vec![spot.record.id];
-        let mut waiting = self.nested_of(&mut spot.record)?;
-        while let Some(nested) = waiting.pop() {
-            records.push(nested.record);
-            waiting.extend(self.nested_of(&mut self.own_record(nested.record)?)?);
-        }
-        Ok(records)
+        Ok(self.with_all_nested(vec![spot.record.id])?)
     }
 
     /// Where each record stands in the vault, by walking the trees that hold nested records.

@@ -4,11 +4,8 @@
 //! and then removed where it was: two commits, between which it stands in both places. A nested record itself
 //! moves by its id alone, in one transaction.
 
-use std::collections::BTreeSet;
-
 use ihfs_core::ids::{GrantId, RecordId, Version};
-use ihfs_core::ledger::operation::{Operation, Revoke, RevokeTarget};
-use ihfs_core::ledger::state::{GrantEntry, StateKey};
+use ihfs_core::ledger::operation::{Conditions, Operation};
 use ihfs_core::tree::edit::{EditError, Overwrite, TreeEdit};
 use ihfs_core::tree::entry::{Content, Item, Metadata, Mode, Moment, NestedRecord};
 use ihfs_core::tree::folder::Folder;
@@ -20,18 +17,13 @@ use crate::client::{Client, now};
 use crate::copying::{Copied, copy_into};
 use crate::fetch::{FetchError, Fetcher};
 use crate::location::Location;
+use crate::nesting::{Ending, Ends, as_reissued};
 use crate::record::{Access, OpenTree, RecordError};
 use crate::resolve::{ResolveError, Spot};
 use crate::retry::{LostRace, again};
 use crate::submit::SubmitError;
 use crate::view::ViewError;
-use crate::writing::{CommitError, Committed, new_item};
-
-/// Most ends of grants in the transaction that removes something; the ledger takes 256 operations. What is beyond
-/// ends in transactions before it.
-const REVOKES_MAX: usize = 128;
-/// Nested records read at once.
-const PAGE_RECORDS: usize = 256;
+use crate::writing::{CommitError, Committed, Prepared, new_item};
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -119,23 +111,8 @@ pub struct ChangeReport {
     pub detached_records: Vec<String>,
     /// Grants that ended.
     pub ended_grants: u64,
-}
-
-/// Which grants end when a record leaves a tree.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    /// All: it is removed.
-    All,
-    /// Those that came from a grant on the record that it stood in: it moves.
-    Inherited,
-}
-
-/// What ends with a change.
-#[derive(Default)]
-struct Ends {
-    operations: Vec<Operation>,
-    /// First ids of the grants that end.
-    ended: BTreeSet<GrantId>,
+    /// Grants that readers of the new place got.
+    pub added_grants: u64,
 }
 
 /// An edit of what a location leads to.
@@ -202,13 +179,13 @@ impl Client {
         let mut edit = edit_of(&spot);
         edit.remove_tree(&spot.path).map_err(told(at))?;
         let detached = self.with_all_nested(nested)?;
-        let ends = self.ends_of(&detached, Ending::All)?;
+        let ends = self.ends_that_fit(&detached, Ending::All)?;
         let mut report = ChangeReport {
             detached_records: detached.iter().map(RecordId::to_string).collect(),
-            ended_grants: ends.ended.len() as u64,
+            ended_grants: ends.count(),
             ..ChangeReport::default()
         };
-        report.version = Some(self.commit_ending(&spot, &edit, ends)?.version);
+        report.version = Some(self.commit_ending(&spot, &edit, &ends)?.version);
         Ok(report)
     }
 
@@ -242,9 +219,10 @@ impl Client {
             return again(|| self.move_record_once(from, &to, record));
         }
         let (mut report, moved) = again(|| self.copy_once(from, &to, overwrite))?;
-        let removed = again(|| self.remove_moved(from, &moved))?;
+        let removed = again(|| self.remove_moved(from, &moved, target.record.id))?;
         report.source_version = removed.version;
         report.ended_grants = removed.ended_grants;
+        report.added_grants = removed.added_grants;
         Ok(report)
     }
 
@@ -279,7 +257,9 @@ impl Client {
     ) -> Result<(ChangeReport, Item), ChangeError> {
         let (source, target) = (self.holder(from)?, self.target(to)?);
         let item = item_at(&source)?;
-        must_own(&source, &nested_below(&source, &item)?)?;
+        let nested = nested_below(&source, &item)?;
+        must_own(&source, &nested)?;
+        must_own(&target, &nested)?;
         let mut edit = edit_of(&target);
         let mut writing = self.write_record(target.record.clone())?;
         make_room(&mut edit, &target, &item, overwrite).map_err(told(to))?;
@@ -296,8 +276,13 @@ impl Client {
         Ok((report, item))
     }
 
-    /// The second half of a move between records.
-    fn remove_moved(&self, from: &Location, moved: &Item) -> Result<ChangeReport, ChangeError> {
+    /// The second half of a move between records. Records nested in it leave one parent for `into`.
+    fn remove_moved(
+        &self,
+        from: &Location,
+        moved: &Item,
+        into: RecordId,
+    ) -> Result<ChangeReport, ChangeError> {
         let spot = self.holder(from)?;
         let found = spot.tree.lookup(&spot.path).map_err(RecordError::from)?;
         if !matches!(&found, Found::Item(item) if item == moved) {
@@ -306,14 +291,23 @@ impl Client {
         let nested = nested_below(&spot, moved)?;
         let mut edit = edit_of(&spot);
         edit.remove_tree(&spot.path).map_err(told(from))?;
-        let ends = self.ends_of(&nested, Ending::Inherited)?;
-        let ended_grants = ends.ended.len() as u64;
-        let committed = self.commit_ending(&spot, &edit, ends)?;
-        Ok(ChangeReport { version: Some(committed.version), ended_grants, ..ChangeReport::default() })
+        let ends = self.ends_that_fit(&self.with_all_nested(nested.clone())?, Ending::Inherited)?;
+        let writing = self.write_record(spot.record.clone())?;
+        let random = writing.random();
+        let mut prepared = vec![self.prepare(writing, &edit, &[])?];
+        let readers = if nested.is_empty() { Vec::new() } else { self.readers_of(&self.own_record(into)?)? };
+        let added_grants = self.move_grants(&mut prepared, &nested, &readers, &ends, random)?;
+        let committed = self.submit_prepared(random, prepared)?;
+        Ok(ChangeReport {
+            version: Some(committed[0].version),
+            ended_grants: ends.count(),
+            added_grants,
+            ..ChangeReport::default()
+        })
     }
 
     /// A nested record leaves one parent and stands in another, in one transaction. Grants that came from the
-    /// old parent's end; readers of the new parent get it when it is shared with them.
+    /// old parent's end; readers of the new parent are granted it.
     fn move_record_once(
         &self,
         from: &Location,
@@ -327,6 +321,8 @@ impl Client {
         };
         must_own(&source, &[record])?;
         must_own(&target, &[record])?;
+        let ends = self.ends_that_fit(&self.with_all_nested(vec![record])?, Ending::Inherited)?;
+        let mut readers = self.readers_of(&target.record)?;
         let leaving = self.write_record(source.record.clone())?;
         let random = leaving.random();
         let arriving = self.write_record_with(&leaving, target.record.clone())?;
@@ -335,16 +331,36 @@ impl Client {
         out.remove(&source.path).map_err(told(from))?;
         into.attach(&target.path, item, version).map_err(told(to))?;
         let mut prepared = vec![self.prepare(leaving, &out, &[])?, self.prepare(arriving, &into, &[])?];
-        let ends = self.ends_of(&[record], Ending::Inherited)?;
-        let ended_grants = ends.ended.len() as u64;
-        prepared[1].operations.extend(self.submit_surplus(ends)?);
+        as_reissued(&mut readers, &prepared[1].operations);
+        let added_grants = self.move_grants(&mut prepared, &[record], &readers, &ends, random)?;
         let committed = self.submit_prepared(random, prepared)?;
         Ok(ChangeReport {
             version: Some(committed[1].version),
             source_version: Some(committed[0].version),
-            ended_grants,
+            ended_grants: ends.count(),
+            added_grants,
             ..ChangeReport::default()
         })
+    }
+
+    /// Adds to what is prepared the ends of the old place's grants, and the grants of the new one.
+    fn move_grants(
+        &self,
+        prepared: &mut Vec<Prepared>,
+        records: &[RecordId],
+        readers: &[(GrantId, Conditions)],
+        ends: &Ends,
+        random: [u8; 32],
+    ) -> Result<u64, CommitError> {
+        let last = |prepared: &mut Vec<Prepared>, operations: Vec<Operation>| {
+            prepared.last_mut().expect("a move writes a record").operations.extend(operations);
+        };
+        last(prepared, ends.operations().to_vec());
+        let hung = self.hang(records, readers, ends, random)?;
+        let added = hung.grants.len() as u64;
+        prepared.extend(hung.heads);
+        last(prepared, hung.grants);
+        Ok(added)
     }
 
     fn commit_edit(&self, spot: &Spot, edit: &Edit) -> Result<Committed, CommitError> {
@@ -353,22 +369,12 @@ impl Client {
     }
 
     /// Commits an edit together with the ends of grants.
-    fn commit_ending(&self, spot: &Spot, edit: &Edit, ends: Ends) -> Result<Committed, CommitError> {
+    fn commit_ending(&self, spot: &Spot, edit: &Edit, ends: &Ends) -> Result<Committed, CommitError> {
         let writing = self.write_record(spot.record.clone())?;
         let random = writing.random();
         let mut prepared = self.prepare(writing, edit, &[])?;
-        prepared.operations.extend(self.submit_surplus(ends)?);
+        prepared.operations.extend(ends.operations().to_vec());
         self.submit_prepared(random, vec![prepared]).map(|committed| committed[0])
-    }
-
-    /// Ends that do not fit into one transaction come first: access goes before the name does.
-    fn submit_surplus(&self, ends: Ends) -> Result<Vec<Operation>, SubmitError> {
-        let mut operations = ends.operations;
-        while operations.len() > REVOKES_MAX {
-            let rest = operations.split_off(REVOKES_MAX);
-            self.submit(std::mem::replace(&mut operations, rest))?;
-        }
-        Ok(operations)
     }
 
     /// Where a location stands in the record that lists it: a nested record is an entry there, not entered.
@@ -400,53 +406,6 @@ impl Client {
             }
             Content::File(_) | Content::Symlink(_) => Ok(false),
         }
-    }
-
-    /// These records and all nested in them, outer ones first.
-    fn with_all_nested(&self, records: Vec<RecordId>) -> Result<Vec<RecordId>, ChangeError> {
-        let mut all = records;
-        let mut looked_at = 0;
-        while let Some(id) = all.get(looked_at).copied() {
-            looked_at += 1;
-            let mut record = self.own_record(id)?;
-            let Some(tree) = self.open_head(&mut record)? else { continue };
-            for nested in nested_of(&tree)? {
-                if !all.contains(&nested) {
-                    all.push(nested);
-                }
-            }
-        }
-        Ok(all)
-    }
-
-    /// What ends the grants of these records, outer records first.
-    fn ends_of(&self, records: &[RecordId], ending: Ending) -> Result<Ends, ChangeError> {
-        let mut ends = Ends::default();
-        for id in records {
-            let record = self.own_record(*id)?;
-            for (grant, entry) in self.live_grants(&record)? {
-                let parent = match entry.conditions.parent {
-                    Some(parent) => self.first_id(parent)?,
-                    None => None,
-                };
-                let is_meant = ending == Ending::All || entry.conditions.parent.is_some();
-                let ends_with_parent = parent.is_some_and(|parent| ends.ended.contains(&parent));
-                if is_meant && !ends_with_parent {
-                    let target = RevokeTarget::Grant(grant);
-                    ends.operations.push(Operation::Revoke(Revoke { record: *id, target }));
-                }
-                if is_meant || ends_with_parent {
-                    ends.ended.insert(entry.first);
-                }
-            }
-        }
-        Ok(ends)
-    }
-
-    /// The first id that a grant was issued under.
-    fn first_id(&self, grant: GrantId) -> Result<Option<GrantId>, ViewError> {
-        let entry: Option<GrantEntry> = self.view.entry(StateKey::Grant(grant))?;
-        Ok(entry.map(|entry| entry.first))
     }
 }
 
@@ -486,17 +445,6 @@ pub(crate) fn nested_below(spot: &Spot, item: &Item) -> Result<Vec<RecordId>, Re
 pub(crate) fn subtree(tree: &OpenTree, item: &Item) -> OpenTree {
     let root = Root { top: item.clone(), ..tree.root().clone() };
     OpenTree::new(root, tree.source().clone())
-}
-
-fn nested_of(tree: &OpenTree) -> Result<Vec<RecordId>, RecordError> {
-    let mut records: Vec<RecordId> = Vec::new();
-    loop {
-        let page = tree.root().nested.list(tree.source(), records.last(), PAGE_RECORDS)?;
-        if page.is_empty() {
-            return Ok(records);
-        }
-        records.extend(page.iter().map(|nested| nested.record));
-    }
 }
 
 fn must_own(spot: &Spot, nested: &[RecordId]) -> Result<(), ChangeError> {

@@ -1,6 +1,7 @@
 //! One member on one network, with open keys: what every use case begins with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ihfs_core::codec::DecodeError;
 use ihfs_core::crypto::keyring::Keyring;
@@ -131,6 +132,12 @@ impl Client {
     pub fn under(&self, call: &Call) -> Self {
         let link = self.link.under(call.clone());
         Self { view: self.view.over(link.clone()), link, ..self.clone() }
+    }
+
+    /// The same client, whose every wait ends within `time` from now.
+    #[must_use]
+    pub fn within(&self, time: Duration) -> Self {
+        self.under(&self.link.call().clone().within(time))
     }
 
     /// How new the ledger was when the client connected.

@@ -1,6 +1,8 @@
 //! Issuing grants: the key sealed to the reader, the release key split among custodians, both durable there
 //! before the ledger names the grant.
 
+use std::collections::BTreeSet;
+
 use ihfs_core::codec::{self, DecodeError};
 use ihfs_core::crypto::envelope::EnvelopeError;
 use ihfs_core::grants::{GrantSubject, GrantedKey, Note, PreparedGrant};
@@ -186,13 +188,19 @@ impl Client {
         }
     }
 
-    /// Issues the record's live grants again for `epoch`, where they hold the key of an older one.
-    pub(crate) fn reissue(&self, mut record: Record, epoch: Epoch) -> Result<Vec<Operation>, IssueError> {
+    /// Issues the record's live grants again for `epoch`, where they hold the key of an older one; not those that
+    /// are `ending` in the same transaction.
+    pub(crate) fn reissue(
+        &self,
+        mut record: Record,
+        epoch: Epoch,
+        ending: &BTreeSet<GrantId>,
+    ) -> Result<Vec<Operation>, IssueError> {
+        let is_due = |grant: &GrantEntry| {
+            grant.epoch != epoch && grant.conditions.snapshot.is_none() && !ending.contains(&grant.first)
+        };
         let grants = self.live_grants(&record)?;
-        let due: Vec<_> = grants
-            .into_iter()
-            .filter(|(_, grant)| grant.epoch != epoch && grant.conditions.snapshot.is_none())
-            .collect();
+        let due: Vec<_> = grants.into_iter().filter(|(_, grant)| is_due(grant)).collect();
         if due.is_empty() {
             return Ok(Vec::new());
         }

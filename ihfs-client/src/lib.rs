@@ -21,6 +21,7 @@ pub mod link;
 pub mod list;
 pub mod location;
 pub mod merging;
+mod nesting;
 pub mod openings;
 pub mod progress;
 pub mod put;

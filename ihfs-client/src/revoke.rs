@@ -1,20 +1,28 @@
-//! `revoke`: one transaction, whatever the size of the record; then the remaining readers get the new key.
+//! `revoke`: one transaction, whatever the size of the record. The remaining readers get the new key in it if the
+//! custodians answer soon; else the revocation goes at once, and theirs directly afterwards.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ihfs_core::ids::{Epoch, MemberId, RecordId};
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::operation::{Operation, Revoke, RevokeTarget};
-use ihfs_core::ledger::state::{OpeningItem, VersionItem};
+use ihfs_core::ledger::state::{GrantEntry, OpeningItem, VersionItem};
 use ihfs_core::members::Handle;
 
 use crate::client::Client;
 use crate::location::Location;
+use crate::nesting::Ending;
 use crate::record::{Record, RecordError};
 use crate::resolve::ResolveError;
 use crate::share::ShareError;
-use crate::submit::SubmitError;
+use crate::submit::{Decided, SubmitError};
 use crate::view::ViewError;
+use crate::writing::CommitError;
+
+/// How long a revocation waits until the remaining readers' grants are ready: some ten round trips to distant
+/// nodes and custodians. Whoever is to lose access keeps it no longer than that for their sake.
+pub const REISSUE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Why access was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -101,9 +109,8 @@ impl Client {
         }
         let record = spot.record.id;
         let may_hold = self.may_hold(&spot.record, member)?;
-        let target = RevokeTarget::Reader(member);
-        let decided = self.submit(vec![Operation::Revoke(Revoke { record, target })])?;
-        let (remaining, reissued) = self.reissue_after(record);
+        let (decided, is_whole) = self.end_grants(record, member)?;
+        let (remaining, reissued) = self.within(REISSUE_TIME_MAX).reissue_after(record, is_whole);
         Ok(Revoked { record: record.to_string(), height: decided.height.0, may_hold, remaining, reissued })
     }
 
@@ -142,11 +149,54 @@ impl Client {
         Ok(self.versions(record)?.iter().filter(readable).map(held).collect())
     }
 
-    /// Gives the remaining readers the key of the new epoch. What fails here is done by the next commit.
-    fn reissue_after(&self, record: RecordId) -> (u64, bool) {
-        let Ok(record) = self.own_record(record) else { return (0, false) };
-        let remaining = self.live_grants(&record).map_or(0, |grants| grants.len() as u64);
-        let reissued = remaining == 0 || self.reseal(record).is_ok();
+    /// Ends the grants, with the remaining readers' new ones if these are ready in time; says whether they are.
+    fn end_grants(&self, record: RecordId, reader: MemberId) -> Result<(Decided, bool), SubmitError> {
+        let target = RevokeTarget::Reader(reader);
+        let revoke = vec![Operation::Revoke(Revoke { record, target })];
+        let random = rand::random();
+        let ready = self.within(REISSUE_TIME_MAX).with_reissues(record, reader, random);
+        if let Ok(operations) = ready {
+            match self.submit_signed(&self.sign(random, operations)) {
+                // Somebody wrote meanwhile, or it is too much for one transaction. The revocation alone takes no
+                // version and has a constant size.
+                Err(SubmitError::Refused(_)) => {}
+                decided => return Ok((decided?, true)),
+            }
+        }
+        Ok((self.submit(revoke)?, false))
+    }
+
+    /// The revocation, and after it the heads of new epochs and the grants of those who stay.
+    fn with_reissues(
+        &self,
+        record: RecordId,
+        reader: MemberId,
+        random: [u8; 32],
+    ) -> Result<Vec<Operation>, CommitError> {
+        let ends = self.ends_of(&self.with_all_nested(vec![record])?, Ending::Reader(reader))?;
+        let hung = self.hang(&[record], &[], &ends, random)?;
+        Ok([ends.operations().to_vec(), hung.into_operations()].concat())
+    }
+
+    /// Counts the remaining readers, and gives them the key of the new epoch if they do not have it yet. What
+    /// fails here is done by the next commit.
+    fn reissue_after(&self, record: RecordId, is_done: bool) -> (u64, bool) {
+        let Ok(own) = self.own_record(record) else { return (0, is_done) };
+        let remaining = self.live_grants(&own).map_or(0, |grants| grants.len() as u64);
+        let reissued = is_done || self.reseal_where_due(record).is_ok();
         (remaining, reissued)
+    }
+
+    /// Seals the heads of the record and of those nested in it again, where an epoch began and readers stay.
+    fn reseal_where_due(&self, record: RecordId) -> Result<(), CommitError> {
+        for id in self.with_all_nested(vec![record])? {
+            let record = self.own_record(id)?;
+            let is_due =
+                |grant: &GrantEntry| grant.conditions.snapshot.is_none() && grant.epoch != record.epoch();
+            if self.live_grants(&record)?.iter().any(|(_, grant)| is_due(grant)) {
+                self.reseal(record)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -9,16 +9,16 @@ use std::collections::BTreeSet;
 use ihfs_core::codec::{self, DecodeError};
 use ihfs_core::crypto::seal::sealed_length;
 use ihfs_core::grants::{GrantedKey, LABEL_BYTES_MAX};
-use ihfs_core::ids::{ChunkId, GrantId, MemberId, RecordId, Time, Version};
+use ihfs_core::ids::{ChunkId, MemberId, RecordId, Time, Version};
 use ihfs_core::ledger::identity::Role;
 use ihfs_core::ledger::operation::{Conditions, GrantPurpose, Operation};
-use ihfs_core::ledger::state::{GrantEntry, MemberEntry, StateKey};
+use ihfs_core::ledger::state::{MemberEntry, StateKey};
 use ihfs_core::members::{Handle, HandleProof, label_commitment};
 use ihfs_core::sealed::{PACKED_PIECE_MAX, PackWriter};
 use ihfs_core::tree::ChunkSource;
 use ihfs_core::tree::edit::{SplitOut, TreeEdit};
 use ihfs_core::tree::entry::{Content, NestedKind, NestedRecord};
-use ihfs_core::tree::root::{NestedVersion, NestedVersions, Root};
+use ihfs_core::tree::root::{NestedVersions, Root};
 use ihfs_core::words::fingerprint_words;
 use ihfs_proto::ledger;
 
@@ -28,15 +28,13 @@ use crate::fetch::Fetcher;
 use crate::issue::{IssueError, NewGrant};
 use crate::link::{ANSWER_TIME_MAX, AskError};
 use crate::location::Location;
+use crate::nesting::{Ends, as_reissued};
 use crate::record::{OpenTree, Record, RecordError};
 use crate::resolve::{ResolveError, Spot};
 use crate::snapshot::chunk_of;
 use crate::submit::SubmitError;
 use crate::view::{ViewError, decode_entry};
 use crate::writing::{CommitError, Writing};
-
-/// Pages of nested records read at a time.
-const NESTED_PAGE: usize = 256;
 
 /// Why something was not shared.
 #[derive(Debug, thiserror::Error)]
@@ -254,7 +252,7 @@ impl Client {
     /// Makes a part of a record a record of its own, for all who may read it now.
     fn split_out(&self, spot: Spot, kind: NestedKind) -> Result<RecordId, ShareError> {
         let Spot { record, tree, path, .. } = spot;
-        let readers = self.live_grants(&record)?;
+        let mut readers = self.readers_of(&record)?;
         let parent = self.write_record(record)?;
         let nonce = rand::random();
         let mut child = self.write_new_record_with(&parent, nonce)?;
@@ -266,12 +264,13 @@ impl Client {
         let child_edit = self.root_child(&mut child, &tree, split)?;
         let random = parent.random();
         let sources = [parent.record.id];
-        let key = self.record_key(&mut child.record, ihfs_core::ids::Epoch(0))?;
-        let mut operations = vec![self.prepare(parent, &edit, &[])?];
-        operations.push(self.prepare(child, &child_edit, &sources)?);
-        let grants = self.regrant(id, &GrantedKey::Record(key), &readers)?;
-        operations.last_mut().expect("just pushed").operations.extend(grants);
-        self.submit_prepared(random, operations)?;
+        let epoch = child.epoch();
+        let key = GrantedKey::Record(self.record_key(&mut child.record, epoch)?);
+        let parent = self.prepare(parent, &edit, &[])?;
+        as_reissued(&mut readers, &parent.operations);
+        let mut child = self.prepare(child, &child_edit, &sources)?;
+        child.operations.extend(self.grants_below(id, epoch, &key, &readers)?);
+        self.submit_prepared(random, vec![parent, child])?;
         Ok(id)
     }
 
@@ -308,26 +307,6 @@ impl Client {
             child.reuse(chunk, size_bytes);
         }
         Ok(TreeEdit::new(root, tree.source().clone()))
-    }
-
-    /// Grants of a new nested record for those who may read its parent.
-    fn regrant(
-        &self,
-        record: RecordId,
-        key: &GrantedKey,
-        readers: &[(GrantId, GrantEntry)],
-    ) -> Result<Vec<Operation>, ShareError> {
-        let book = self.book()?;
-        let whole = readers.iter().filter(|(_, grant)| grant.conditions.snapshot.is_none());
-        whole
-            .map(|(parent, grant)| {
-                let (label, label_blind) = book.label(grant.conditions.label);
-                let conditions = Conditions { record, parent: Some(*parent), ..grant.conditions.clone() };
-                let epoch = ihfs_core::ids::Epoch(0);
-                let new = NewGrant { conditions, replaces: None, epoch, key, label: &label, label_blind };
-                Ok(self.issue(&new)?)
-            })
-            .collect()
     }
 
     /// A live grant needs a head sealed in the live epoch.
@@ -398,12 +377,14 @@ impl Client {
         let operation = self.issue(&new)?;
         let Operation::Grant(grant) = &operation else { unreachable!("issue gives a grant") };
         let (id, counts) = (grant.id(), (grant.custodians.len() as u64, u64::from(grant.threshold)));
-        let mut operations = vec![operation];
+        let (mut operations, mut nested, random) = (vec![operation], 0, rand::random());
         if !options.snapshot {
-            operations.extend(self.grant_nested(&mut record, &conditions, id, label)?);
+            let records = self.nested_of(&mut record)?;
+            let hung = self.hang(&records, &[(id, conditions)], &Ends::default(), random)?;
+            nested = hung.grants.len() as u64;
+            operations.extend(hung.into_operations());
         }
-        let nested = operations.len() as u64 - 1;
-        self.submit(operations)?;
+        self.submit_signed(&self.sign(random, operations))?;
         let versions = if options.snapshot { 1 } else { self.versions_of_epoch(&record)? };
         Ok(Shared {
             grant: id.to_string(),
@@ -421,53 +402,6 @@ impl Client {
     fn versions_of_epoch(&self, record: &Record) -> Result<u64, ShareError> {
         let epoch = record.epoch();
         Ok(self.versions(record)?.iter().filter(|version| version.epoch == epoch).count() as u64)
-    }
-
-    /// Grants on every record nested in this one, each naming the grant on the record that holds it.
-    fn grant_nested(
-        &self,
-        record: &mut Record,
-        above: &Conditions,
-        parent: GrantId,
-        label: &Label,
-    ) -> Result<Vec<Operation>, ShareError> {
-        let mut operations = Vec::new();
-        for nested in self.nested_of(record)? {
-            let child = self.own_record(nested.record)?;
-            let mut child = self.ready_to_share(child, false)?;
-            let epoch = child.epoch();
-            let key = GrantedKey::Record(self.record_key(&mut child, epoch)?);
-            let conditions = Conditions { record: child.id, parent: Some(parent), ..above.clone() };
-            let new = NewGrant {
-                conditions: conditions.clone(),
-                replaces: None,
-                epoch,
-                key: &key,
-                label: &label.text,
-                label_blind: label.blind,
-            };
-            let operation = self.issue(&new)?;
-            let Operation::Grant(grant) = &operation else { unreachable!("issue gives a grant") };
-            let id = grant.id();
-            operations.push(operation);
-            operations.extend(self.grant_nested(&mut child, &conditions, id, label)?);
-        }
-        Ok(operations)
-    }
-
-    /// Records nested directly in the newest version of this one.
-    pub(crate) fn nested_of(&self, record: &mut Record) -> Result<Vec<NestedVersion>, RecordError> {
-        let Some(tree) = self.open_head(record)? else { return Ok(Vec::new()) };
-        let mut nested: Vec<NestedVersion> = Vec::new();
-        loop {
-            let after = nested.last().map(|nested| nested.record);
-            let page = tree.root().nested.list(tree.source(), after.as_ref(), NESTED_PAGE)?;
-            let done = page.len() < NESTED_PAGE;
-            nested.extend(page);
-            if done {
-                return Ok(nested);
-            }
-        }
     }
 
     /// The handle under which this member knows another; the start of the id where there is none.

@@ -3,8 +3,10 @@
 //! Order of writes: chunks durable on the replicas (their receipts) → key shares with custodians → one
 //! transaction. Until that transaction is final nothing of the commit can be seen; after it, all of it.
 
+use std::collections::BTreeSet;
+
 use ihfs_core::codec;
-use ihfs_core::ids::{ChunkId, Epoch, FileId, RecordId, Time, Version};
+use ihfs_core::ids::{ChunkId, Epoch, FileId, GrantId, RecordId, Time, Version};
 use ihfs_core::ledger::operation::{Anchor, CreateRecord, Operation, Rotate};
 use ihfs_core::ledger::state::{EpochEntry, MemberEntry, StateKey};
 use ihfs_core::ledger::transaction::{OPERATIONS_MAX, TRANSACTION_BYTES_MAX};
@@ -88,6 +90,8 @@ pub struct Writing {
     /// Random bytes of the transaction: they salt an epoch that it opens.
     random: [u8; 32],
     epoch: Epoch,
+    /// First ids of grants that end before the anchor: they are not issued again.
+    ending: BTreeSet<GrantId>,
     /// Bytes of the chunks that the commit drops.
     dropped_bytes: u64,
     /// How far each device's journal is in; as in the version before, unless a merge says otherwise.
@@ -110,7 +114,8 @@ pub(crate) struct Prepared {
     pub(crate) operations: Vec<Operation>,
     pub(crate) committed: Committed,
     pub(crate) record: RecordId,
-    pub(crate) epoch: Epoch,
+    /// The live epoch and the newest version when it was prepared.
+    pub(crate) live: Epoch,
     pub(crate) base: Version,
 }
 
@@ -158,6 +163,19 @@ impl Client {
         self.writing(record, vec![rotate], random, epoch)
     }
 
+    /// Begins to write a record in an epoch that ends of grants open in the same transaction, before its anchor.
+    pub(crate) fn write_after_ends(
+        &self,
+        mut record: Record,
+        random: [u8; 32],
+        epoch: Epoch,
+        ending: BTreeSet<GrantId>,
+    ) -> Result<Writing, CommitError> {
+        self.open_epoch(&mut record, epoch, &random)?;
+        let writing = self.writing(record, Vec::new(), random, epoch)?;
+        Ok(Writing { ending, ..writing })
+    }
+
     /// Begins to write a record that the same transaction creates.
     pub(crate) fn write_new_record(&self, nonce: [u8; 32]) -> Result<Writing, CommitError> {
         let random = rand::random();
@@ -188,7 +206,8 @@ impl Client {
     ) -> Result<Writing, CommitError> {
         let sealer = self.sealer(&mut record, epoch)?;
         let uploader = Uploader::new(self.link.clone(), record.id, record.replicas.clone());
-        Ok(Writing { record, sealer, uploader, before, random, epoch, dropped_bytes: 0, devices: None })
+        let (ending, dropped_bytes, devices) = (BTreeSet::new(), 0, None);
+        Ok(Writing { record, sealer, uploader, before, random, epoch, ending, dropped_bytes, devices })
     }
 
     fn must_rotate(&self, record: &Record) -> bool {
@@ -229,8 +248,9 @@ impl Client {
         edit: &TreeEdit<Fetcher>,
         sources: &[RecordId],
     ) -> Result<Prepared, CommitError> {
-        let Writing { record, sealer, mut uploader, before, epoch, dropped_bytes, devices, .. } = writing;
-        let base = record.version();
+        let Writing { record, sealer, mut uploader, before, epoch, ending, dropped_bytes, devices, .. } =
+            writing;
+        let (live, base) = (record.epoch(), record.version());
         let mut pages = PackWriter::new(&sealer);
         let written = edit.write(&mut pages)?;
         for pack in pages.take_closed() {
@@ -265,14 +285,14 @@ impl Client {
         let mut operations = before;
         operations.push(Operation::Anchor(anchor));
         if grant.is_none() {
-            operations.extend(self.reissue(record.clone(), epoch)?);
+            operations.extend(self.reissue(record.clone(), epoch, &ending)?);
         }
         let committed = Committed {
             version: base.next().0,
             sent_bytes: uploaded.sent_bytes,
             added_bytes: uploaded.added_bytes,
         };
-        Ok(Prepared { operations, committed, record: record.id, epoch, base })
+        Ok(Prepared { operations, committed, record: record.id, live, base })
     }
 
     /// Has several prepared commits, and what goes with them, applied in one transaction.
@@ -321,9 +341,7 @@ impl Client {
         let entry: Option<ihfs_core::ledger::state::RecordEntry> =
             self.view.entry(StateKey::Record(record))?;
         let Some(entry) = entry else { return Ok(()) };
-        let rotates = prepared.operations.iter().any(|operation| matches!(operation, Operation::Rotate(_)));
-        let expected = if rotates { Epoch(prepared.epoch.0 - 1) } else { prepared.epoch };
-        if entry.epoch != expected {
+        if entry.epoch != prepared.live {
             return Err(CommitError::EpochMoved { record, live: entry.epoch });
         }
         let head = entry.head.map_or(Version(0), |head| head.version);

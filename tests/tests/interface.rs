@@ -99,7 +99,7 @@ fn looking_around_opens_nothing_and_reads_what_is_open() {
 fn changes_come_as_the_ledger_decides_them() {
     let scene = Scene::new();
     let (ann, lee) = (scene.ann.connect(), scene.lee.connect());
-    let mut changes = lee.under(&within(LONG)).changes([]).unwrap();
+    let mut changes = lee.within(LONG).changes([]).unwrap();
     scene.share("/ct", &for_treatment());
     let granted = changes.wait().unwrap();
     let [Change::Granted { grant, record }] = granted[..] else { panic!("{granted:?}") };
@@ -120,7 +120,7 @@ fn changes_come_as_the_ledger_decides_them() {
 fn a_wait_for_changes_ends_with_its_time_or_when_it_is_cancelled() {
     let scene = Scene::new();
     let client = scene.ann.connect();
-    let mut changes = client.under(&within(Duration::from_millis(50))).changes([]).unwrap();
+    let mut changes = client.within(Duration::from_millis(50)).changes([]).unwrap();
     assert_eq!(changes.wait().unwrap(), []);
     let (call, canceller) = within(LONG).cancellable();
     let mut changes = client.under(&call).changes([]).unwrap();
@@ -146,7 +146,7 @@ fn a_read_from_a_node_that_is_silent_ends_with_its_call() {
     assert!(matches!(cancelled, TreeError::Source(FetchError::Cancelled(_))), "{cancelled}");
     let late = open.under(&within(Duration::ZERO)).lookup(&path).unwrap_err();
     assert!(matches!(late, TreeError::Source(FetchError::TimedOut { .. })), "{late}");
-    let asked = client.under(&within(Duration::from_millis(50))).snapshot(&at("/")).map(|_| ());
+    let asked = client.within(Duration::from_millis(50)).snapshot(&at("/")).map(|_| ());
     assert!(matches!(asked, Err(ResolveError::Record(RecordError::View(_)))), "{asked:?}");
 }
 
