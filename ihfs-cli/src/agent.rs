@@ -5,7 +5,7 @@
 
 pub(crate) mod client;
 mod keeper;
-mod message;
+pub(crate) mod message;
 pub(crate) mod server;
 
 use std::os::unix::net::{UnixListener, UnixStream};

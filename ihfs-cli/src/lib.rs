@@ -10,6 +10,7 @@ mod complete;
 mod config;
 mod exit;
 mod failure;
+pub mod fuzzing;
 mod hardening;
 mod home_lock;
 mod location;

@@ -225,7 +225,7 @@ fn part(text: &str, wanted: &'static str) -> Result<String, SheetError> {
     let mut found = None;
     for line in text.lines() {
         let (heading, rest) = match line.split_once(':') {
-            Some((heading, rest)) if is_heading(heading) => (Some(heading), rest),
+            Some((heading, rest)) if is_heading(heading) && !is_port(rest) => (Some(heading), rest),
             _ => (None, line),
         };
         if let Some(heading) = heading {
@@ -242,6 +242,11 @@ fn part(text: &str, wanted: &'static str) -> Result<String, SheetError> {
 
 fn is_heading(text: &str) -> bool {
     HEADINGS.iter().any(|heading| text.trim().eq_ignore_ascii_case(heading))
+}
+
+/// A machine may be called as a heading is: `network:4040` is its address.
+fn is_port(text: &str) -> bool {
+    text.trim_end().parse::<u16>().is_ok()
 }
 
 /// The seed of words that may have their numbers before them.
@@ -321,6 +326,13 @@ mod tests {
                 (NodeId::from_bytes([0xbc; 32]), vec!["node.st-mary.example:4040".to_owned()]),
             ],
         }
+    }
+
+    #[test]
+    fn a_machine_that_is_called_as_a_heading_is_found_again() {
+        let nodes = HEADINGS.map(|name| (NodeId::from_bytes([1; 32]), vec![format!("{name}:4040")])).to_vec();
+        let written = Sheet { nodes: nodes.clone(), ..sheet() };
+        assert_eq!(Sheet::parse(&written.to_text()).unwrap().nodes, nodes);
     }
 
     fn assert_same(read: &Sheet) {

@@ -115,9 +115,7 @@ fn peer_of(state: &CommonState) -> io::Result<PeerKey> {
     let [certificate] = certificates else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the peer showed no single certificate"));
     };
-    let certificate = certificate::parse(certificate).map_err(io::Error::other)?;
-    PeerKey::from_peer_id(&certificate.peer_id())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the peer's key is not Ed25519"))
+    key_of(certificate).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// Why TLS could not be set up.
@@ -143,11 +141,7 @@ impl PeerVerifier {
         if !intermediates.is_empty() {
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
-        let parsed = parse(certificate)?;
-        match PeerKey::from_peer_id(&parsed.peer_id()) {
-            Some(_) => Ok(()),
-            None => Err(CertificateError::ApplicationVerificationFailure.into()),
-        }
+        key_of(certificate).map(|_| ())
     }
 
     fn verify_signature(
@@ -160,6 +154,12 @@ impl PeerVerifier {
             .map_err(|_| CertificateError::BadSignature)?;
         Ok(HandshakeSignatureValid::assertion())
     }
+}
+
+/// The identity that a certificate proves, which must be Ed25519.
+fn key_of(certificate: &CertificateDer<'_>) -> Result<PeerKey, rustls::Error> {
+    PeerKey::from_peer_id(&parse(certificate)?.peer_id())
+        .ok_or_else(|| CertificateError::ApplicationVerificationFailure.into())
 }
 
 fn parse<'a>(certificate: &'a CertificateDer<'a>) -> Result<P2pCertificate<'a>, rustls::Error> {

@@ -2,6 +2,8 @@
 //!
 //! File: `"IHFSCST1" ‖ salt (16) ‖ length (u32, big endian) ‖ STREAM(Argon2id(passphrase, salt), DAG-CBOR)`.
 
+pub mod fuzzing;
+
 use std::path::Path;
 
 use ihfs_core::codec::{self, DecodeError};
@@ -93,6 +95,14 @@ pub fn make(
     Ok(file)
 }
 
+/// Salt, length of the plaintext, and what is sealed; none if it is no backup.
+fn parts(file: &[u8]) -> Option<(&[u8; SALT_BYTES], usize, &[u8])> {
+    let (salt, rest) = file.strip_prefix(MAGIC)?.split_first_chunk()?;
+    let (length, sealed) = rest.split_first_chunk()?;
+    let length = u32::from_be_bytes(*length) as usize;
+    (length <= BACKUP_BYTES_MAX).then_some((salt, length, sealed))
+}
+
 /// Opens a backup and writes its shares into the custody database at `path`. The node destroys what the ledger
 /// has ended before it serves.
 ///
@@ -105,14 +115,8 @@ pub fn restore(
     now: Time,
     chain: Option<ChainId>,
 ) -> Result<Restored, BackupError> {
-    let rest = file.strip_prefix(MAGIC).ok_or(BackupError::NotABackup)?;
-    let (salt, rest) = rest.split_first_chunk::<SALT_BYTES>().ok_or(BackupError::NotABackup)?;
-    let (length, sealed) = rest.split_first_chunk::<4>().ok_or(BackupError::NotABackup)?;
+    let (salt, length, sealed) = parts(file).ok_or(BackupError::NotABackup)?;
     let key = passphrase_key(passphrase, salt).map_err(|_| BackupError::NoMemory)?;
-    let length = u32::from_be_bytes(*length) as usize;
-    if length > BACKUP_BYTES_MAX {
-        return Err(BackupError::NotABackup);
-    }
     let plaintext = seal::open(&key, sealed, length).map_err(|_| BackupError::WrongPassphrase)?;
     let backup: Backup = codec::decode(&plaintext, BACKUP_BYTES_MAX)?;
     if chain.is_some_and(|chain| chain != backup.chain) {
