@@ -43,6 +43,12 @@ pub use wal::Waited;
 /// honoured by header time, so a proposer must not make the future.
 pub const HEADER_AHEAD_MAX_MILLIS: u64 = 30_000;
 
+/// Most that the header of a block proposed for the first time may be behind this validator's clock, in
+/// milliseconds: a proposer must not bring the past back, in which a grant or an invite was live and a receipt
+/// held. Three of the longest waits inside a round; far below the quarter of an hour in which openings release,
+/// and the hour for which nodes keep chunks longer than their receipts say.
+pub const HEADER_BEHIND_MAX_MILLIS: u64 = 180_000;
+
 /// The newest committed block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Newest {

@@ -19,7 +19,7 @@ use ihfs_core::ledger::operation::{Custodian, CustodySubject};
 use ihfs_core::ledger::state::{GrantEntry, OpeningEntry, StateError, StateKey};
 use tokio::sync::Notify;
 
-use crate::consensus::Origin;
+use crate::consensus::{HEADER_AHEAD_MAX_MILLIS, Origin};
 use crate::keys::NodeKey;
 use crate::ledger::{Decided, Ledger, Snapshot};
 use shares::Shares;
@@ -256,12 +256,11 @@ impl Custody {
     ) -> Result<Released, Denied> {
         let snapshot = self.ledger.snapshot();
         self.check_opening(&snapshot, (device, reader), opening, grant)
-            .and_then(|()| check_grant(&snapshot, reader, grant, self.key.node()))
+            .and_then(|()| self.check_grant(&snapshot, reader, grant))
             .map_err(|denied| self.deny(grant, denied))?;
         let kept = self.shares.get(grant)?.ok_or_else(|| self.deny(grant, Denied::NotHere))?;
         // The ledger's newest word counts, also if it came while the share was read.
-        check_grant(&self.ledger.snapshot(), reader, grant, self.key.node())
-            .map_err(|denied| self.deny(grant, denied))?;
+        self.check_grant(&self.ledger.snapshot(), reader, grant).map_err(|denied| self.deny(grant, denied))?;
         self.releases.fetch_add(1, Ordering::Relaxed);
         Ok(Released { share: kept.share_bytes(), envelope: kept.envelope })
     }
@@ -283,9 +282,25 @@ impl Custody {
         if opening.reader != reader || opening.device != device || !opening.grants.contains(&grant) {
             return Err(Denied::NotOpened);
         }
+        let end = opening.time.plus_millis(RELEASE_TIME_MAX);
+        // Seen just now is not made just now: whoever was cut off may be fed an old block and its votes. The block's
+        // header may be ahead of this clock, so this clock may be as much ahead of the header.
         let old = opening.seen.elapsed() > Duration::from_millis(RELEASE_TIME_MAX)
-            || snapshot.newest().time > opening.time.plus_millis(RELEASE_TIME_MAX);
+            || snapshot.newest().time > end
+            || (self.clock)() > end.plus_millis(HEADER_AHEAD_MAX_MILLIS);
         if old { Err(Denied::OpenAgain) } else { Ok(()) }
+    }
+
+    /// The grant is on the ledger, live by the later of its newest header and this node's clock, since headers stand
+    /// still on an idle ledger; and this node is one of its custodians.
+    fn check_grant(&self, snapshot: &Snapshot, reader: MemberId, grant: GrantId) -> Result<(), Denied> {
+        let Some(entry) = snapshot.read::<GrantEntry>(&StateKey::Grant(grant))? else {
+            return Err(Denied::NoGrant);
+        };
+        let own = is_custodian(&entry, self.key.node());
+        let time = snapshot.newest().time.max((self.clock)());
+        let live = entry.conditions.reader == reader && entry.is_open_at(time);
+        if own && live { Ok(()) } else { Err(Denied::NoGrant) }
     }
 
     /// Counts and logs what is denied; ids alone.
@@ -375,16 +390,6 @@ fn is_done(entry: &GrantEntry, now: Time, newest: Time) -> bool {
 
 fn is_custodian(entry: &GrantEntry, node: NodeId) -> bool {
     entry.custodians.iter().any(|custodian| custodian.node == node)
-}
-
-/// The grant is on the ledger, live by the newest header, and this node is one of its custodians.
-fn check_grant(snapshot: &Snapshot, reader: MemberId, grant: GrantId, node: NodeId) -> Result<(), Denied> {
-    let Some(entry) = snapshot.read::<GrantEntry>(&StateKey::Grant(grant))? else {
-        return Err(Denied::NoGrant);
-    };
-    let own = is_custodian(&entry, node);
-    let live = entry.conditions.reader == reader && entry.is_open_at(snapshot.newest().time);
-    if own && live { Ok(()) } else { Err(Denied::NoGrant) }
 }
 
 /// A deposit for a grant on the ledger that keeps its digests: for resharing.

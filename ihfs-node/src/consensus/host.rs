@@ -37,6 +37,8 @@ pub struct Counters {
     pub unasked: u64,
     /// Proposed blocks that are not valid.
     pub invalid_blocks: u64,
+    /// Blocks proposed for the first time that are too far behind the clock, or did not come along.
+    pub stale_proposals: u64,
     /// Decided blocks from peers that do not verify.
     pub unproved_blocks: u64,
     /// Pairs of conflicting messages signed by one validator.
@@ -254,7 +256,9 @@ mod tests {
     use ihfs_core::ledger::certificate::{Validator, VoteKind, vote_bytes};
 
     use super::*;
-    use crate::consensus::message::VoteMessage;
+    use crate::consensus::HEADER_BEHIND_MAX_MILLIS;
+    use crate::consensus::context::{Proposal, Value};
+    use crate::consensus::message::{ProposalMessage, VoteMessage, proposal_bytes};
     use crate::consensus::signatures::SignedOtherwise;
     use crate::consensus::simulation::toy_ledger::ToyLedger;
     use crate::consensus::wal::Remembered;
@@ -337,6 +341,60 @@ mod tests {
         assert!(receive(&mut host, 3, &Message::Vote(forged)).is_empty());
         let taken = receive(&mut host, 3, &Message::Vote(vote(3, None)));
         assert!(matches!(taken.as_slice(), [Action::AppendWal { .. }]), "{taken:?}");
+    }
+
+    fn proposal(seed: u8, round: u32, polka: Option<u32>, block: &Block) -> ProposalMessage {
+        let unsigned = Proposal {
+            height: Tall(block.header.height),
+            round: round.into(),
+            value: Value(block.header.id()),
+            polka: polka.into(),
+            proposer: Address(node(seed)),
+        };
+        let signature = key(seed).sign(Purpose::Proposal, &proposal_bytes(CHAIN, &unsigned));
+        ProposalMessage {
+            height: block.header.height,
+            round,
+            block: block.header.id(),
+            polka,
+            proposer: node(seed),
+            signature,
+        }
+    }
+
+    /// Blocks that the host prevotes in these actions.
+    fn prevoted(actions: &[Action]) -> Vec<Option<BlockId>> {
+        let voted = |action: &Action| match action {
+            Action::Broadcast(bytes) => match Message::decode(bytes).unwrap() {
+                Message::Vote(vote) => Some(vote.block),
+                _ => None,
+            },
+            _ => None,
+        };
+        actions.iter().filter_map(voted).collect()
+    }
+
+    #[test]
+    fn an_old_block_is_prevoted_neither_alone_nor_with_a_polka_that_nobody_saw() {
+        let proposer = |host: &Host<ToyLedger>, round| {
+            (2..=4).find(|seed| node(*seed) == host.proposer(round)).unwrap_or_default()
+        };
+        let transactions = || vec![serde_bytes::ByteBuf::from(vec![7; 8])];
+        for (age, wanted) in [(HEADER_BEHIND_MAX_MILLIS + 1, false), (HEADER_BEHIND_MAX_MILLIS, true)] {
+            let mut host = started(&[]);
+            let first = proposer(&host, 0);
+            assert_ne!(first, 0, "another validator proposes first");
+            let block = four().block_of(transactions(), Time(NOW.0 - age));
+            let later = (1..9).find(|round| proposer(&host, *round) == first).unwrap();
+            let bare = Message::Proposal(proposal(first, 0, None, &block), None);
+            let full = Message::Proposal(proposal(first, 0, None, &block), Some(Box::new(block.clone())));
+            let excuse = Message::Proposal(proposal(first, later, Some(0), &block), Some(Box::new(block.clone())));
+            let mut actions = Vec::new();
+            for message in [bare, excuse, full] {
+                actions.extend(receive(&mut host, first, &message));
+            }
+            assert_eq!(prevoted(&actions).contains(&Some(block.header.id())), wanted);
+        }
     }
 
     #[test]

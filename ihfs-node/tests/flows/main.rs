@@ -3,6 +3,7 @@
 mod member;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use ihfs_core::codec;
@@ -43,14 +44,23 @@ fn after_a_shift() -> Time {
 }
 
 async fn start(data: &Path, twin: &Twin) -> NodeHandle {
-    let options = Options { transport: Transport::Twin(twin.clone()), ..Options::new(data) };
+    start_by(data, twin, system_clock).await
+}
+
+async fn start_by(data: &Path, twin: &Twin, clock: fn() -> Time) -> NodeHandle {
+    let options = Options { transport: Transport::Twin(twin.clone()), clock, ..Options::new(data) };
     run::start(options).await.unwrap()
 }
 
 /// A node with a patient and a doctor.
 async fn hospital(twin: &Twin) -> (TempDir, NodeHandle, Member, Member) {
+    hospital_by(twin, system_clock).await
+}
+
+/// The same, by this clock.
+async fn hospital_by(twin: &Twin, clock: fn() -> Time) -> (TempDir, NodeHandle, Member, Member) {
     let data = founded(16);
-    let node = start(data.path(), twin).await;
+    let node = start_by(data.path(), twin, clock).await;
     // Invites name where the node listens, which the twin does not.
     std::fs::write(
         data.path().join("node.toml"),
@@ -213,10 +223,33 @@ async fn an_opening_ends_by_the_nodes_own_clock_when_no_block_comes() {
     doctor.open(shared.grant).await.unwrap();
     assert_eq!(doctor.get(record, chunk).await.unwrap(), "sealed bytes");
     node.shutdown().await;
-    let options = Options { transport: Transport::Twin(twin.clone()), ..Options::new(data.path()) };
-    let node = run::start(Options { clock: after_a_shift, ..options }).await.unwrap();
+    let node = start_by(data.path(), &twin, after_a_shift).await;
     assert_eq!(reason(doctor.get(record, chunk).await), Reason::NotOpened);
     assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_custodian_goes_by_its_own_clock_when_no_block_comes() {
+    static LATER: AtomicU64 = AtomicU64::new(0);
+    const MINUTE: u64 = 60_000;
+    let clock = || system_clock().plus_millis(LATER.load(Ordering::Relaxed));
+    let twin = Twin::new(1);
+    let (_data, node, patient, doctor) = hospital_by(&twin, clock).await;
+    let record = patient.create([7; 32]).await;
+    let expires = system_clock().plus_millis(10 * MINUTE);
+    let short = patient.share_until(record, &doctor, 1, false, Some(expires)).await.unwrap().grant;
+    let other = patient.create([8; 32]).await;
+    let long = patient.share(other, &doctor, 2).await.unwrap().grant;
+    let (first, second) = (doctor.open(short).await.unwrap(), doctor.open(long).await.unwrap());
+    assert!(doctor.release(first, short).await.is_ok());
+
+    LATER.store(11 * MINUTE, Ordering::Relaxed);
+    assert_eq!(reason(doctor.release(first, short).await), Reason::NoGrant);
+    assert!(doctor.release(second, long).await.is_ok());
+    // A quarter of an hour after its block, however lately it was seen.
+    LATER.store(17 * MINUTE, Ordering::Relaxed);
+    assert_eq!(reason(doctor.release(second, long).await), Reason::OpenAgain);
     node.shutdown().await;
 }
 

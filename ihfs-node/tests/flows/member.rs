@@ -306,6 +306,18 @@ impl Member {
         nonce: u8,
         write: bool,
     ) -> Result<Shared, Refusal> {
+        self.share_until(record, reader, nonce, write, None).await
+    }
+
+    /// The same, until a time.
+    pub async fn share_until(
+        &self,
+        record: RecordId,
+        reader: &Self,
+        nonce: u8,
+        write: bool,
+        expires: Option<Time>,
+    ) -> Result<Shared, Refusal> {
         let grant = GrantId::of(record, &[nonce; 32]);
         let subject = GrantSubject { chain: self.chain, grant, record, epoch: Epoch(0), reader: reader.id() };
         let salt = Digest::from_bytes([nonce; 32]);
@@ -338,7 +350,7 @@ impl Member {
             snapshot: None,
             purpose: GrantPurpose::Treatment,
             not_before: Time(0),
-            expires: None,
+            expires,
             parent: None,
             label: note.label_commitment(),
         };

@@ -9,7 +9,7 @@ use super::{Host, Stage};
 use crate::consensus::context::{Address, EngineProposal, Tall, Value};
 use crate::consensus::message::{Message, ProposalMessage};
 use crate::consensus::refusals::BadBlock;
-use crate::consensus::{Application, HEADER_AHEAD_MAX_MILLIS};
+use crate::consensus::{Application, HEADER_AHEAD_MAX_MILLIS, HEADER_BEHIND_MAX_MILLIS};
 
 /// Rounds ahead of its own in which a proposal's block is looked at, as far as the engine looks.
 const ROUNDS_AHEAD_MAX: u32 = 10;
@@ -104,6 +104,12 @@ impl<A: Application> Host<A> {
             self.counters.garbage += 1;
             return;
         }
+        // Not even shown to the engine: it would match the proposal with its block if that came with another.
+        if polka.is_none() && !self.is_fresh(now, id, block.as_ref()) {
+            self.counters.stale_proposals += 1;
+            tracing::warn!(block = %id, "a block proposed for the first time is behind the clock, or missing");
+            return;
+        }
         self.feed(now, Input::Proposal(signed));
         let Some(validity) = self.judge(now, id, block) else { return };
         if self.stage != Stage::Deciding {
@@ -118,6 +124,13 @@ impl<A: Application> Host<A> {
             validity,
         };
         self.feed(now, Input::ProposedValue(value, ValueOrigin::Consensus));
+    }
+
+    /// Whether a block may be proposed for the first time now. One that a quorum prevoted before was fresh then.
+    fn is_fresh(&self, now: Time, id: BlockId, block: Option<&Block>) -> bool {
+        let sent = block.filter(|block| block.header.id() == id);
+        let block = self.effects.blocks.get(&id).or(sent);
+        block.is_some_and(|block| block.header.time.plus_millis(HEADER_BEHIND_MAX_MILLIS) >= now)
     }
 
     /// The verdict on a proposed block; `None` when it did not come along. A valid one is stored first.

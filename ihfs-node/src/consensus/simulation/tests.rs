@@ -296,6 +296,25 @@ fn a_block_ahead_of_the_clock_is_not_decided() {
 }
 
 #[test]
+fn a_block_behind_the_clock_is_not_decided() {
+    const PAUSE: u64 = HOUR / 6;
+    let mut network = Network::new(7, &equal(4), 0);
+    network.machines[0].skew = -i64::try_from(HOUR).unwrap();
+    network.start_all();
+    for transaction in 0..9 {
+        network.submit(transaction);
+        network.run_for(PAUSE);
+    }
+    assert!(network.has_all(9));
+    // Each block holds one transaction: its place says when it was made.
+    for (place, (block, _)) in network.machines[1].blocks.iter().enumerate() {
+        let made = super::BEGIN + PAUSE * place as u64;
+        assert!(block.header.time.0 > made - PAUSE / 2, "block {place} brings the past back");
+    }
+    assert!(network.machines[1].host.as_ref().unwrap().counters().stale_proposals > 0);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_blocks() {
     let run = || {
         let mut network = Network::new(42, &equal(4), 0);
