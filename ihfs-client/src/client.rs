@@ -61,6 +61,8 @@ pub struct Client {
     pub(crate) openings: Box<dyn OpeningStore>,
     pub(crate) handle: Option<HandleProof>,
     freshness: Freshness,
+    /// Whether `keys` hold more than the keyring in HOME.
+    pub(crate) has_learned: bool,
     /// Last, so that it outlives what runs on it.
     _runtime: Option<Runtime>,
 }
@@ -95,7 +97,11 @@ impl Client {
         let mut client = Self::over(link, keys, trust, openings, parsed.handle)?;
         client.home = Some(home.clone());
         client._runtime = Some(runtime);
-        client.save_view()?;
+        match client.save_view() {
+            // Reading goes on where nothing can be written; what could not be saved is verified again next time.
+            Err(HomeError::Io { source, .. }) if takes_nothing(&source) => {}
+            saved => saved?,
+        }
         Ok(client)
     }
 
@@ -112,7 +118,17 @@ impl Client {
     ) -> Result<Self, ConnectError> {
         let view = View::new(link.clone(), trust, false);
         let freshness = view.refresh()?;
-        let mut client = Self { home: None, keys, link, view, openings, handle, freshness, _runtime: None };
+        let mut client = Self {
+            home: None,
+            keys,
+            link,
+            view,
+            openings,
+            handle,
+            freshness,
+            has_learned: false,
+            _runtime: None,
+        };
         client.catch_up().map_err(Box::new)?;
         Ok(client)
     }
@@ -148,6 +164,20 @@ impl Client {
         }
     }
 
+    /// Writes down the secrets of generations that `sealed`, the keyring in HOME under `passphrase`, did not hold:
+    /// later starts need not ask for them. A keyring that was replaced meanwhile is left alone.
+    ///
+    /// # Errors
+    /// [`ConnectError::Home`], [`ConnectError::Generation`]. The next start asks again.
+    pub fn keep_learned(&self, sealed: &[u8], passphrase: &[u8]) -> Result<(), ConnectError> {
+        let Some(home) = self.home.as_ref().filter(|_| self.has_learned) else { return Ok(()) };
+        let anew = self.keys.seal(passphrase, rand::random()).map_err(DeviceError::from).map_err(Box::new)?;
+        if home.keyring()? == sealed {
+            home.write_keyring(&anew)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn places(&self) -> Result<Places, ViewError> {
         let mut entries = self.view.entries(&[StateKey::Consortium, StateKey::Placement])?;
         let placement = decode_entry(entries.pop().flatten())?.ok_or(DecodeError::Malformed)?;
@@ -175,6 +205,12 @@ impl Places {
 pub fn now() -> Time {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Whether the disk is full, or not to be written to.
+fn takes_nothing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
 }
 
 pub(crate) fn start_runtime() -> Result<Runtime, std::io::Error> {
