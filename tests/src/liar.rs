@@ -14,6 +14,7 @@ use ihfs_net::{
     Admission, Conversation, Identity, Incoming, Limits, Message, Network, PeerKey, Request, Twin,
 };
 use ihfs_node::keys::KeyBytes;
+use ihfs_node::run::folder::node_key;
 use ihfs_proto::{chunk, join, key, ledger};
 use tokio::runtime::Runtime;
 
@@ -98,9 +99,9 @@ impl Liar {
     /// Listens on loopback under the node's own key, for those who come to join or to recover: whatever they ask
     /// is asked again under the key of the person it stands before. Gives the address.
     pub fn listen(&self, solo: &Solo) -> String {
-        let key = KeyBytes::read(&solo.node_path().join("keys/node.key")).expect("the node's key");
-        let anywhere = "127.0.0.1:0".parse().expect("an address");
-        let started = Network::start(key.identity(), &[anywhere], Limits::default());
+        let key = KeyBytes::read(&node_key(&solo.node_path())).expect("the node's key");
+        let anywhere = ["127.0.0.1:0".parse().expect("an address")];
+        let started = Network::start(key.identity(), &anywhere, Limits::default());
         let (door, incoming) = self.runtime.block_on(started).expect("a network starts");
         door.allow(|_| Admission::Member);
         self.runtime.spawn(serve(incoming, Arc::clone(&self.asked)));

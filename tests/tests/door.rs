@@ -32,8 +32,10 @@ impl Scene {
         let solo = Solo::new();
         let ann = solo.join("ann", Role::Patient);
         let liar = Liar::between(&ann);
-        let place =
-            Whereabouts { chain: ann.whereabouts().chain, nodes: vec![(liar.node(), vec![liar.listen(&solo)])] };
+        let place = Whereabouts {
+            chain: ann.whereabouts().chain,
+            nodes: vec![(liar.node(), vec![liar.listen(&solo)])],
+        };
         Self { solo, ann, liar, place }
     }
 

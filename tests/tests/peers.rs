@@ -78,8 +78,7 @@ fn a_node_that_stalls_drips_or_speaks_garbage_is_given_up_in_time() {
     machine.invite("dr.lee");
     fs::write(machine.path("file"), bytes_of(1, 100_000)).unwrap();
     let (file, to) = (machine.text("file"), machine.text("to"));
-    let commands: [&[&str]; 4] =
-        [&["ls", "/"], &["get", "/x", &to], &["put", &file, "/x"], &["received"]];
+    let commands: [&[&str]; 4] = [&["ls", "/"], &["get", "/x", &to], &["put", &file, "/x"], &["received"]];
     let peers = [("silent", port(keep_silent)), ("dripping", port(drip)), ("babbling", port(speak_garbage))];
     let began = Instant::now();
     let mut running = Vec::new();
