@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ihfs_client::client::Client;
+use ihfs_client::client::{Client, now};
 use ihfs_client::home::Home;
 use ihfs_client::openings::{InProcess, OpeningStore};
 use ihfs_core::crypto::keyring::Keyring;
@@ -14,6 +14,9 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::solo::{Solo, SoloError, SoloStatus};
 use crate::until::show_time;
+
+/// How far the ledger's time may be ahead of this machine's clock before somebody is told: what validators let pass.
+const CLOCK_BEHIND_MAX_MILLIS: u64 = 30_000;
 
 /// The identity's folder, which must be set up.
 ///
@@ -33,16 +36,21 @@ pub(crate) fn open(config: &Config) -> Result<Client, Failure> {
     let home = home(config)?;
     check_solo(config)?;
     let agent = Agent::of(&config.home);
-    let keys = match agent.keyring()? {
+    let (keys, unsealed) = match agent.keyring()? {
         Some(bytes) => {
             config.output.detail("Keys from the agent.");
-            Keyring::from_secret_bytes(&bytes)?
+            (Keyring::from_secret_bytes(&bytes)?, None)
         }
-        None => by_passphrase(config, &home)?,
+        None => unseal(config, &home).map(|(keys, unsealed)| (keys, Some(unsealed)))?,
     };
     let client =
         Client::connect(&home, Arc::new(keys), Box::new(Openings { here: InProcess::default(), agent }))?;
+    if let Some(Unsealed { file, passphrase }) = unsealed {
+        // What cannot be written down is asked for again next time.
+        let _ = client.keep_learned(&file, &passphrase);
+    }
     tell_age(config, &client);
+    tell_clock(config, &client);
     Ok(client)
 }
 
@@ -51,9 +59,20 @@ pub(crate) fn open(config: &Config) -> Result<Client, Failure> {
 /// # Errors
 /// [`Failure`].
 pub(crate) fn by_passphrase(config: &Config, home: &Home) -> Result<Keyring, Failure> {
-    let sealed = home.keyring()?;
+    unseal(config, home).map(|(keys, _)| keys)
+}
+
+/// What a keyring was opened from.
+struct Unsealed {
+    file: Vec<u8>,
+    passphrase: Zeroizing<Vec<u8>>,
+}
+
+fn unseal(config: &Config, home: &Home) -> Result<(Keyring, Unsealed), Failure> {
+    let file = home.keyring()?;
     let passphrase = config.passphrase.read(&config.asker)?;
-    Ok(Keyring::open(&sealed, &passphrase)?)
+    let keys = Keyring::open(&file, &passphrase)?;
+    Ok((keys, Unsealed { file, passphrase }))
 }
 
 /// A node of this identity's own that stands still is better said than found out by a deadline.
@@ -73,6 +92,16 @@ fn tell_age(config: &Config, client: &Client) {
         config
             .output
             .note(&format!("As of block {}, {time}: no newer one could be proved.", freshness.height));
+    }
+}
+
+/// A clock that is ahead cannot be told from a ledger at rest; one that is behind can.
+fn tell_clock(config: &Config, client: &Client) {
+    let ledger = Time(client.freshness().time);
+    if ledger > now().plus_millis(CLOCK_BEHIND_MAX_MILLIS) {
+        let text =
+            format!("This machine's clock is behind the ledger's time, {}: set it.", show_time(ledger));
+        config.output.note(&text);
     }
 }
 

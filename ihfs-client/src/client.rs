@@ -63,6 +63,8 @@ pub struct Client {
     pub(crate) openings: Arc<dyn OpeningStore>,
     pub(crate) handle: Option<HandleProof>,
     freshness: Freshness,
+    /// Whether `keys` hold more than the keyring in HOME.
+    pub(crate) has_learned: bool,
     seat: Option<Arc<Seat>>,
 }
 
@@ -103,7 +105,11 @@ impl Client {
         };
         let mut client = Self::over(link, keys, trust, openings, parsed.handle)?;
         let seat = Seat { home: home.clone(), view: client.view.clone(), _runtime: runtime };
-        seat.save_view()?;
+        match seat.save_view() {
+            // Reading goes on where nothing can be written; what could not be saved is verified again next time.
+            Err(HomeError::Io { source, .. }) if takes_nothing(&source) => {}
+            saved => saved?,
+        }
         client.seat = Some(Arc::new(seat));
         Ok(client)
     }
@@ -122,7 +128,8 @@ impl Client {
         let view = View::new(link.clone(), trust, false);
         let freshness = view.refresh()?;
         let openings = Arc::from(openings);
-        let mut client = Self { keys, link, view, openings, handle, freshness, seat: None };
+        let has_learned = false;
+        let mut client = Self { keys, link, view, openings, handle, freshness, has_learned, seat: None };
         client.catch_up().map_err(Box::new)?;
         Ok(client)
     }
@@ -168,6 +175,22 @@ impl Client {
         self.seat.as_ref().map_or(Ok(()), |seat| seat.save_view())
     }
 
+    /// Writes down the secrets of generations that `sealed`, the keyring in HOME under `passphrase`, did not hold:
+    /// later starts need not ask for them. A keyring that was replaced meanwhile is left alone.
+    ///
+    /// # Errors
+    /// [`ConnectError::Home`], [`ConnectError::Generation`]. The next start asks again.
+    pub fn keep_learned(&self, sealed: &[u8], passphrase: &[u8]) -> Result<(), ConnectError> {
+        let Some(Seat { home, .. }) = self.seat.as_deref().filter(|_| self.has_learned) else {
+            return Ok(());
+        };
+        let anew = self.keys.seal(passphrase, rand::random()).map_err(DeviceError::from).map_err(Box::new)?;
+        if home.keyring()? == sealed {
+            home.write_keyring(&anew)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn places(&self) -> Result<Places, ViewError> {
         let mut entries = self.view.entries(&[StateKey::Consortium, StateKey::Placement])?;
         let placement = decode_entry(entries.pop().flatten())?.ok_or(DecodeError::Malformed)?;
@@ -201,6 +224,12 @@ impl Places {
 pub fn now() -> Time {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Whether the disk is full, or not to be written to.
+fn takes_nothing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
 }
 
 pub(crate) fn start_runtime() -> Result<Runtime, std::io::Error> {

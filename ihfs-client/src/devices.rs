@@ -153,7 +153,7 @@ impl Client {
     }
 
     /// Secrets of generations that began since this device's keyring was sealed: the ledger has them, sealed to
-    /// this device. They are kept in memory; the next start fetches them again.
+    /// this device.
     pub(crate) fn catch_up(&mut self) -> Result<(), DeviceError> {
         let newest = self.keys.newest().map(|secrets| secrets.generation);
         let live = self.own_entry()?.generation;
@@ -169,6 +169,7 @@ impl Client {
             keys.generations.push(secrets);
         }
         self.keys = std::sync::Arc::new(keys);
+        self.has_learned = true;
         Ok(())
     }
 }

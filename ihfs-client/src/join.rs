@@ -56,7 +56,7 @@ pub enum JoinError {
     #[error("the node says that this device is registered, the ledger does not hold it")]
     NotRegistered,
     /// The invitation's time is over.
-    #[error("the invitation has expired")]
+    #[error("the invitation has expired by this machine's clock")]
     InviteExpired,
 }
 

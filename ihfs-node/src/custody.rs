@@ -260,7 +260,8 @@ impl Custody {
             .map_err(|denied| self.deny(grant, denied))?;
         let kept = self.shares.get(grant)?.ok_or_else(|| self.deny(grant, Denied::NotHere))?;
         // The ledger's newest word counts, also if it came while the share was read.
-        self.check_grant(&self.ledger.snapshot(), reader, grant).map_err(|denied| self.deny(grant, denied))?;
+        self.check_grant(&self.ledger.snapshot(), reader, grant)
+            .map_err(|denied| self.deny(grant, denied))?;
         self.releases.fetch_add(1, Ordering::Relaxed);
         Ok(Released { share: kept.share_bytes(), envelope: kept.envelope })
     }

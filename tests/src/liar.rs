@@ -13,10 +13,12 @@ use ihfs_core::ids::NodeId;
 use ihfs_net::{
     Admission, Conversation, Identity, Incoming, Limits, Message, Network, PeerKey, Request, Twin,
 };
+use ihfs_node::keys::KeyBytes;
+use ihfs_node::run::folder::node_key;
 use ihfs_proto::{chunk, join, key, ledger};
 use tokio::runtime::Runtime;
 
-use crate::{PASSPHRASE, Person};
+use crate::{PASSPHRASE, Person, Solo};
 
 /// How long the real node may take.
 const ANSWER_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
@@ -37,6 +39,8 @@ pub struct Liar {
     trust: Trust,
     handle: Option<ihfs_core::members::HandleProof>,
     asked: Arc<Shared>,
+    /// Where strangers find it, over sockets.
+    doors: Mutex<Vec<Network>>,
 }
 
 struct Shared {
@@ -89,7 +93,21 @@ impl Liar {
         let (network, _) = twin.network(device, Limits::default());
         let trust = Trust::begin(parsed.chain, &parsed.genesis).expect("the genesis document");
         let (keyring, handle) = (Arc::new(keyring), parsed.handle);
-        Self { runtime, twin, network, keyring, node, trust, handle, asked }
+        Self { runtime, twin, network, keyring, node, trust, handle, asked, doors: Mutex::default() }
+    }
+
+    /// Listens on loopback under the node's own key, for those who come to join or to recover: whatever they ask
+    /// is asked again under the key of the person it stands before. Gives the address.
+    pub fn listen(&self, solo: &Solo) -> String {
+        let key = KeyBytes::read(&node_key(&solo.node_path())).expect("the node's key");
+        let anywhere = ["127.0.0.1:0".parse().expect("an address")];
+        let started = Network::start(key.identity(), &anywhere, Limits::default());
+        let (door, incoming) = self.runtime.block_on(started).expect("a network starts");
+        door.allow(|_| Admission::Member);
+        self.runtime.spawn(serve(incoming, Arc::clone(&self.asked)));
+        let address = door.listen_addresses()[0].to_string();
+        self.doors.lock().expect("no panic while it is held").push(door);
+        address
     }
 
     /// A client that knows the genesis document alone.

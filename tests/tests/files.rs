@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use ihfs_client::change::ChangeError;
@@ -378,4 +378,34 @@ fn a_folder_with_something_shared_since_is_not_taken_back_to_before() {
     patient.restore(&at("/imaging"), shared).unwrap();
     assert_eq!(names(&patient, "/imaging"), ["ct"]);
     assert_eq!(cat(&lee.connect(), &format!("//{}/ct/x", ann.handle())), b"x");
+}
+
+/// Writes these runs of bytes with nothing between them, into a file of this size.
+fn sparse(path: &Path, size: u64, runs: &[(u64, &[u8])]) {
+    let file = fs::File::create(path).unwrap();
+    file.set_len(size).unwrap();
+    for (offset, bytes) in runs {
+        file.write_all_at(bytes, *offset).unwrap();
+    }
+}
+
+#[test]
+fn holes_come_back_as_the_zeros_that_they_read_as() {
+    let solo = Solo::new();
+    let ann = solo.join("ann", Role::Patient).connect();
+    let here = solo.path().join("sparse");
+    fs::create_dir(&here).unwrap();
+    let (bytes, tail) = (bytes_of(1, 70_000), bytes_of(2, 3));
+    sparse(&here.join("middle"), 24 << 20, &[(0, &bytes), (13 << 20, &bytes), ((24 << 20) - 3, &tail)]);
+    sparse(&here.join("end"), (5 << 20) + 1, &[(100, &bytes)]);
+    sparse(&here.join("start"), 9 << 20, &[((9 << 20) - 3, &tail)]);
+    sparse(&here.join("nothing else"), 8 << 20, &[]);
+    let put = ann.put(&PutSource::Path(here.clone()), &at("/sparse"), &Silent).unwrap();
+    assert!(put.sent_bytes < 6 << 20, "equal zeros are sent once: {}", put.sent_bytes);
+    let there = solo.path().join("back");
+    ann.get(&at("/sparse"), &there, PLAIN, &Silent).unwrap();
+    assert_eq!(state(&there), state(&here));
+    let mut part = Vec::new();
+    ann.cat(&at("/sparse/middle"), (13 << 20) - 10, 20, &mut part).unwrap();
+    assert_eq!(part, [&[0; 10][..], &bytes[..10]].concat());
 }

@@ -152,3 +152,49 @@ fn a_wrong_passphrase_and_a_missing_one_are_told_apart() {
     fs::write(machine.path("pass"), "a passphrase of tests\n").unwrap();
     machine.done("ann", &["ls", "/"]);
 }
+
+/// Presses Ctrl-C.
+fn interrupt(child: &std::process::Child) {
+    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// What a shell shows as 130.
+fn was_interrupted(status: std::process::ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    status.signal() == Some(2) || status.code() == Some(130)
+}
+
+#[test]
+fn ctrl_c_in_the_middle_of_put_and_get_leaves_nothing_half_and_a_rerun_goes_on() {
+    let machine = Machine::new();
+    let bytes = bytes_of(1, 96 << 20);
+    fs::write(machine.path("large"), &bytes).unwrap();
+    let from = machine.text("large");
+    let store = machine.path("ann/node/store");
+    let before = stored_bytes(&store);
+    let mut put = machine.spawn("ann", &["put", &from, "/large"]);
+    while stored_bytes(&store) < before + (8 << 20) {
+        assert!(put.try_wait().unwrap().is_none(), "the put was too fast to be interrupted");
+        std::thread::yield_now();
+    }
+    interrupt(&put);
+    assert!(was_interrupted(put.wait().unwrap()));
+    assert_eq!(machine.code("ann", &["stat", "/large"]), 1, "nothing half-written shows");
+    let again = machine.json("ann", &["put", &from, "/large"]);
+    assert!(again[0]["sent_bytes"].as_u64().unwrap() < bytes.len() as u64, "it goes on: {again}");
+
+    fs::create_dir(machine.path("out")).unwrap();
+    let target = machine.path("out/large");
+    let mut get = machine.spawn("ann", &["get", "/large", target.to_str().unwrap()]);
+    while stored_bytes(&machine.path("out")) < 8 << 20 {
+        assert!(get.try_wait().unwrap().is_none(), "the get was too fast to be interrupted");
+        std::thread::yield_now();
+    }
+    interrupt(&get);
+    assert!(was_interrupted(get.wait().unwrap()));
+    assert!(!target.exists(), "a name stands only over all its bytes");
+    machine.done("ann", &["get", "/large", target.to_str().unwrap()]);
+    assert!(fs::read(&target).unwrap() == bytes);
+    assert_eq!(fs::read_dir(machine.path("out")).unwrap().count(), 1, "nothing temporary is left");
+}

@@ -25,7 +25,8 @@ pub(super) fn run(config: &Config, args: &Share) -> Result<(), Failure> {
     confirm(config, args, &person)?;
     let options = ShareOptions {
         not_before: None,
-        until: args.until.from(now()),
+        // The ledger's time ends it: a clock that is behind must not make it shorter.
+        until: args.until.from(now().max(Time(client.freshness().time))),
         purpose: args.purpose.into(),
         write: args.write,
         snapshot: args.snapshot,

@@ -74,7 +74,10 @@ pub(super) fn join(error: &JoinError) -> Advice {
         JoinError::NotRegistered => {
             advice("not-registered", "Nothing was set up. The node is broken or lies: tell the hospital.")
         }
-        JoinError::InviteExpired => denied("invite-expired", "Ask your hospital for a new one."),
+        JoinError::InviteExpired => denied(
+            "invite-expired",
+            "Look whether this machine's clock is right, then ask your hospital for a new one.",
+        ),
     }
 }
 
@@ -149,6 +152,10 @@ fn refusal(refusal: &Refusal) -> Advice {
         Reason::NoLedger => advice("no-ledger", "Wait a moment and run it again; the node is catching up."),
         Reason::Broken => advice("node-broken", "The node's log says more: tell the hospital."),
         Reason::Undecided => undecided(),
+        Reason::Clock => advice(
+            "wrong-clock",
+            "Nothing was changed. Set this machine's clock; if it is right, the node's is not: tell the hospital.",
+        ),
         Reason::Unknown | Reason::Malformed => advice(
             "other-version",
             "This ihfs and the node do not understand each other: install the same version.",

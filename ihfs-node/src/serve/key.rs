@@ -105,7 +105,8 @@ fn read_deposit(who: Who, ask: AskDeposit) -> Result<Deposit, Refusal> {
 
 fn refuse_deposit(error: DepositError) -> Refusal {
     match error {
-        DepositError::WrongPart { .. } | DepositError::BadTime => malformed(&error.to_string()),
+        DepositError::WrongPart { .. } => malformed(&error.to_string()),
+        DepositError::BadTime => Refusal::new(Reason::Clock, &[], error.to_string()),
         DepositError::Taken { grant } => not_allowed(grant.as_bytes(), &error.to_string()),
         DepositError::TooMany => Refusal::new(Reason::Full, &[], error.to_string()),
         DepositError::Fault(fault) => broken(fault),

@@ -9,6 +9,7 @@ use ihfs_core::ids::{Height, MemberId};
 use ihfs_core::ledger::certificate::freshness_bytes;
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::proof;
+use ihfs_core::ledger::rules::Refused;
 use ihfs_core::ledger::transaction::SignedTransaction;
 use ihfs_core::members::Handle;
 use ihfs_net::Message;
@@ -154,7 +155,10 @@ impl Service {
         submitted.map(|height| Applied { height: height.0 }).map_err(|error| {
             let reason = match &error {
                 SubmitError::NotATransaction(_) => Reason::Malformed,
-                SubmitError::Refused(_) => Reason::Rules,
+                SubmitError::Refused(refused) => match **refused {
+                    Refused::Expired { .. } | Refused::ValidTooLong { .. } => Reason::Clock,
+                    _ => Reason::Rules,
+                },
                 SubmitError::PoolFull(_) => Reason::Busy,
                 SubmitError::Undecided => Reason::Undecided,
                 SubmitError::Unavailable => Reason::NoLedger,
