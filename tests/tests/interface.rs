@@ -1,7 +1,6 @@
 //! The interface that `get`, `cat` and `ls` sit on, and a mount and gateways would: snapshots, changes, and calls
 //! that end when nobody waits for them.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use ihfs_client::call::{Call, Purpose};
@@ -65,18 +64,8 @@ fn a_snapshot_stays_as_it_was_and_reads_any_range() {
         let Listing::Entries(entries) = snapshot.list(&path[..1], None, 9).unwrap() else {
             panic!("a folder")
         };
-        assert_eq!(entries.iter().map(|entry| entry.name.clone()).collect::<Vec<_>>(), names.map_names());
-    }
-}
-
-/// Names from text.
-trait MapNames {
-    fn map_names(self) -> Vec<Name>;
-}
-
-impl MapNames for Vec<&str> {
-    fn map_names(self) -> Vec<Name> {
-        self.into_iter().map(name).collect()
+        let listed: Vec<Name> = entries.into_iter().map(|entry| entry.name).collect();
+        assert_eq!(listed, names.into_iter().map(name).collect::<Vec<_>>());
     }
 }
 
@@ -88,7 +77,7 @@ fn looking_around_opens_nothing_and_reads_what_is_open() {
     let browsing = client.under(&Call::new(Purpose::Browse));
     let refused = browsing.snapshot(&at(&scene.shared("ct"))).map(|_| ());
     assert!(matches!(refused, Err(ResolveError::Opening(OpeningError::NotOpen { .. }))), "{refused:?}");
-    let audit = || scene.ann.connect().audit(&at("/ct")).unwrap().openings.len();
+    let audit = || scene.ann.connect().audit(Some(&at("/ct"))).unwrap().len();
     assert_eq!(audit(), 0);
     assert_eq!(read_as(&client, &scene.shared("ct/slice")), Some(bytes_of(1, 100_000)));
     assert_eq!(read_as(&browsing, &scene.shared("ct/slice")), Some(bytes_of(1, 100_000)));
@@ -131,15 +120,12 @@ fn a_wait_for_changes_ends_with_its_time_or_when_it_is_cancelled() {
 }
 
 #[test]
-fn a_read_from_a_node_that_is_silent_ends_with_its_call() {
+fn a_read_without_a_node_ends_with_its_call() {
     let mut scene = Scene::new();
     let client = scene.ann.connect();
     let open = snapshot(&client, "/");
     let path = [name("ct"), name("slice")];
     scene.solo.stop();
-    // Nobody answers at the node's port any more, but connections come about.
-    let port = port_of(&scene);
-    let _silent = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let (call, canceller) = within(LONG).cancellable();
     canceller.cancel();
     let cancelled = open.under(&call).lookup(&path).unwrap_err();
@@ -148,11 +134,4 @@ fn a_read_from_a_node_that_is_silent_ends_with_its_call() {
     assert!(matches!(late, TreeError::Source(FetchError::TimedOut { .. })), "{late}");
     let asked = client.within(Duration::from_millis(50)).snapshot(&at("/")).map(|_| ());
     assert!(matches!(asked, Err(ResolveError::Record(RecordError::View(_)))), "{asked:?}");
-}
-
-fn port_of(scene: &Scene) -> u16 {
-    let network = scene.ann.home.network().unwrap().parse().unwrap();
-    let address = network.nodes[0].1[0].to_string();
-    let port = address.split('/').find_map(|part| part.parse().ok());
-    port.expect("an address ends in a port")
 }
