@@ -152,3 +152,20 @@ fn a_wrong_passphrase_and_a_missing_one_are_told_apart() {
     fs::write(machine.path("pass"), "a passphrase of tests\n").unwrap();
     machine.done("ann", &["ls", "/"]);
 }
+
+#[test]
+fn sources_of_one_command_are_one_version_and_a_folder_takes_no_files_place() {
+    let machine = Machine::new();
+    fs::create_dir(machine.path("folder")).unwrap();
+    for name in ["one", "two", "folder/three"] {
+        fs::write(machine.path(name), name).unwrap();
+    }
+    let [one, two, folder] = ["one", "two", "folder"].map(|name| machine.text(name));
+    let first = machine.json("ann", &["put", &one, "/in/one"])["version"].as_u64().unwrap();
+    let put = machine.json("ann", &["put", &one, &two, &folder, "/in"]);
+    assert_eq!((put["files"].as_u64(), put["files_unchanged"].as_u64()), (Some(3), Some(1)));
+    assert_eq!(put["version"].as_u64(), Some(first + 1));
+    assert_eq!(machine.done("ann", &["cat", "/in/folder/three"]), "folder/three");
+    assert_eq!(machine.code("ann", &["put", &folder, "/in/one"]), 2);
+    assert_eq!(machine.done("ann", &["cat", "/in/one"]), "one");
+}
