@@ -182,7 +182,7 @@ fn ctrl_c_in_the_middle_of_put_and_get_leaves_nothing_half_and_a_rerun_goes_on()
     assert!(was_interrupted(put.wait().unwrap()));
     assert_eq!(machine.code("ann", &["stat", "/large"]), 1, "nothing half-written shows");
     let again = machine.json("ann", &["put", &from, "/large"]);
-    assert!(again[0]["sent_bytes"].as_u64().unwrap() < bytes.len() as u64, "it goes on: {again}");
+    assert!(again["sent_bytes"].as_u64().unwrap() < bytes.len() as u64, "it goes on: {again}");
 
     fs::create_dir(machine.path("out")).unwrap();
     let target = machine.path("out/large");
@@ -197,4 +197,21 @@ fn ctrl_c_in_the_middle_of_put_and_get_leaves_nothing_half_and_a_rerun_goes_on()
     machine.done("ann", &["get", "/large", target.to_str().unwrap()]);
     assert!(fs::read(&target).unwrap() == bytes);
     assert_eq!(fs::read_dir(machine.path("out")).unwrap().count(), 1, "nothing temporary is left");
+}
+
+#[test]
+fn sources_of_one_command_are_one_version_and_a_folder_takes_no_files_place() {
+    let machine = Machine::new();
+    fs::create_dir(machine.path("folder")).unwrap();
+    for name in ["one", "two", "folder/three"] {
+        fs::write(machine.path(name), name).unwrap();
+    }
+    let [one, two, folder] = ["one", "two", "folder"].map(|name| machine.text(name));
+    let first = machine.json("ann", &["put", &one, "/in/one"])["version"].as_u64().unwrap();
+    let put = machine.json("ann", &["put", &one, &two, &folder, "/in"]);
+    assert_eq!((put["files"].as_u64(), put["files_unchanged"].as_u64()), (Some(3), Some(1)));
+    assert_eq!(put["version"].as_u64(), Some(first + 1));
+    assert_eq!(machine.done("ann", &["cat", "/in/folder/three"]), "folder/three");
+    assert_eq!(machine.code("ann", &["put", &folder, "/in/one"]), 2);
+    assert_eq!(machine.done("ann", &["cat", "/in/one"]), "one");
 }

@@ -13,7 +13,8 @@ use crate::until::parse_duration;
 /// `ihfs put`.
 ///
 /// A folder becomes LOCATION, or fills it: putting it again uploads nothing. A file goes into LOCATION if that is a
-/// folder. With a slash behind LOCATION, or with several sources, everything goes into it under its own name.
+/// folder. With a slash behind LOCATION, or with several sources, everything goes into it under its own name. All
+/// sources become one new version, or none. A file never takes a folder's place, nor a folder a file's.
 #[derive(Debug, Args)]
 pub(crate) struct Put {
     /// Files and folders here; "-" is standard input
