@@ -113,7 +113,8 @@ fn a_share_from_now_opens_nothing_older() {
 #[test]
 fn a_grant_whose_time_is_over_does_not_open() {
     let scene = Scene::new();
-    let until = now().plus_millis(1500);
+    // Long enough to share and to read once on a busy machine.
+    let until = now().plus_millis(6000);
     scene.share("/ct", &ShareOptions { until: Some(until), ..for_treatment() });
     assert!(scene.read(&scene.lee, &scene.shared("ct/slice")).is_some());
     // Header time passes with blocks; wait for this machine's clock to be past it.
@@ -397,10 +398,12 @@ fn a_version_written_while_access_is_taken_does_not_hold_it_up() {
     fs::write(&file, bytes_of(2, 100_000)).unwrap();
     let mut writer = Some((patient, file));
     liar.swallow(move |conversation, question| {
-        let asked: Option<ledger::request::Request> = (conversation == Conversation::Ledger)
-            .then(|| read::<ledger::Request>(question.clone()).request)
-            .flatten();
-        if let (Some(ledger::request::Request::Submit(_)), Some((patient, file))) = (asked, writer.take()) {
+        let is_submit = conversation == Conversation::Ledger
+            && matches!(
+                read::<ledger::Request>(question.clone()).request,
+                Some(ledger::request::Request::Submit(_))
+            );
+        if let Some((patient, file)) = writer.take_if(|_| is_submit) {
             let put = move || drop(patient.put(&PutSource::Path(file), &at("/ct/slice"), &Silent).unwrap());
             std::thread::spawn(put).join().unwrap();
         }
