@@ -157,9 +157,9 @@ impl Client {
         let ready = self.within(REISSUE_TIME_MAX).with_reissues(record, reader, random);
         if let Ok(operations) = ready {
             match self.submit_signed(&self.sign(random, operations)) {
-                // Somebody wrote meanwhile, or it is too much for one transaction. The revocation alone takes no
-                // version and has a constant size.
-                Err(SubmitError::Refused(_)) => {}
+                // Surely not applied: somebody wrote meanwhile, or it is too much for one transaction. The
+                // revocation alone takes no version and has a constant size.
+                Err(SubmitError::Refused(_) | SubmitError::Ask(_)) => {}
                 decided => return Ok((decided?, true)),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ihfs_client::audit::GrantState;
 use ihfs_client::client::{Client, now};
@@ -20,10 +21,13 @@ use ihfs_client::upload::{UploadError, Uploader};
 use ihfs_core::crypto::keyring::Keyring;
 use ihfs_core::ids::{ChunkId, DeviceId, RecordId};
 use ihfs_core::ledger::identity::{Role, VAULT_NONCE};
-use ihfs_core::sealed::SealedChunk;
+use ihfs_core::sealed::{Place, SealedChunk};
 use ihfs_core::tree::ChunkSource;
 use ihfs_core::tree::edit::Overwrite;
+use ihfs_core::tree::entry::Content;
+use ihfs_core::tree::file::PlacedExtent;
 use ihfs_net::Conversation;
+use ihfs_proto::key;
 use ihfs_proto::ledger::{self, Reason};
 use ihfs_tests::liar::{Liar, read};
 use ihfs_tests::{PASSPHRASE, Person, Scene, at, bytes_of, connect, for_treatment, read_as};
@@ -49,6 +53,16 @@ fn name_chunk(liar: &Liar, under: RecordId, chunk: ChunkId, sources: &[RecordId]
         Err(UploadError::Ask(AskError::Refused(refusal))) => refusal.reason,
         other => panic!("{other:?}"),
     }
+}
+
+/// The chunk that holds a file, and the record that holds it.
+fn only_chunk(client: &Client, path: &str) -> (ChunkId, RecordId) {
+    let (spot, item) = client.find(&at(path)).unwrap();
+    let Content::File(content) = item.content else { panic!("a file") };
+    let placed = content.extents(spot.tree.source(), 0..content.size_bytes(), 2).unwrap();
+    let [PlacedExtent { extent, .. }] = placed.as_slice() else { panic!("one piece") };
+    let Place::Chunk(chunk) = extent.as_piece().unwrap().place else { panic!("written") };
+    (chunk, spot.record.id)
 }
 
 /// Who may read what, by path.
@@ -448,8 +462,7 @@ fn a_revoked_reader_who_names_the_old_chunks_gets_nothing() {
     scene.put(&patient, "/other/note", 2);
     scene.share("/other", &ShareOptions { write: true, ..for_treatment() });
     let doctor = scene.lee.connect();
-    let stat = doctor.stat(&at(&scene.shared("ct/slice"))).unwrap();
-    let (chunk, ct): (ChunkId, RecordId) = (stat.cid.unwrap().parse().unwrap(), stat.record.parse().unwrap());
+    let (chunk, ct) = only_chunk(&doctor, &scene.shared("ct/slice"));
     // Records of his own, and one where he may write.
     scene.put(&doctor, "/mine", 3);
     let own = RecordId::of(doctor.member(), &VAULT_NONCE);
@@ -472,4 +485,91 @@ fn a_revoked_reader_who_names_the_old_chunks_gets_nothing() {
         Some(bytes_of(4, 100_000)),
         "where he may write he still does"
     );
+}
+
+#[test]
+fn a_revocation_touches_no_data_whatever_the_record_holds() {
+    let scene = Scene::new();
+    let kim = scene.solo.join("dr.kim", Role::Practitioner);
+    let patient = scene.ann.connect();
+    let many = scene.solo.path().join("many");
+    for number in 0..10_000 {
+        let folder = many.join(format!("{}", number / 1000));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(format!("{number}")), [number as u8; 32]).unwrap();
+    }
+    patient.put(&PutSource::Path(many), &at("/many"), &Silent).unwrap();
+    let mut crossed = Vec::new();
+    for path in ["/ct", "/many"] {
+        for reader in [&scene.lee, &kim] {
+            share_with(&patient, path, reader);
+        }
+        let liar = Liar::between(&scene.ann);
+        let revoking = liar.connect().unwrap();
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&bytes);
+        liar.lie(move |conversation, question, answer| {
+            if conversation == Conversation::Chunk {
+                counted.fetch_add(question.body.len() + answer.body.len(), Ordering::SeqCst);
+            }
+            Some(answer)
+        });
+        let before = height(&scene.ann);
+        let revoked = revoking.revoke(&at(path), &scene.lee.handle()).unwrap();
+        assert_eq!((revoked.remaining, revoked.reissued), (1, true));
+        assert_eq!(height(&scene.ann), before + 1, "one transaction");
+        crossed.push(bytes.load(Ordering::SeqCst));
+    }
+    println!("bytes of chunks that crossed: {crossed:?}");
+    assert!(crossed.iter().all(|bytes| *bytes < 100_000), "roots and the address book alone: {crossed:?}");
+}
+
+/// The patient's client, to which every custodian says no.
+fn without_custodians(scene: &Scene) -> (Liar, Client) {
+    let liar = Liar::between(&scene.ann);
+    let client = liar.connect().unwrap();
+    liar.lie_about_keys(|_, answer| *answer = key::response::Response::Refusal(ledger::Refusal::default()));
+    (liar, client)
+}
+
+#[test]
+fn what_comes_under_grants_that_wait_to_be_issued_again_is_granted_with_them() {
+    let scene = Scene::new();
+    let [kim, max, sue] =
+        ["dr.kim", "dr.max", "dr.sue"].map(|name| scene.solo.join(name, Role::Practitioner));
+    let patient = scene.ann.connect();
+    scene.put(&patient, "/ct/part/note", 2);
+    scene.put(&patient, "/aside/note", 3);
+    share_with(&patient, "/aside", &sue);
+    for reader in [&scene.lee, &max, &kim] {
+        share_with(&patient, "/ct", reader);
+    }
+    let (_liar, refused) = without_custodians(&scene);
+    assert!(!refused.revoke(&at("/ct"), &scene.lee.handle()).unwrap().reissued);
+    share_with(&patient, "/ct/part", &sue);
+    assert_eq!(scene.read(&kim, &scene.shared("ct/part/note")), Some(bytes_of(2, 100_000)));
+    assert!(!refused.revoke(&at("/ct"), &max.handle()).unwrap().reissued);
+    patient.mv(&at("/aside"), &at("/ct"), Overwrite::Refuse).unwrap();
+    assert_eq!(scene.read(&kim, &scene.shared("ct/aside/note")), Some(bytes_of(3, 100_000)));
+    assert_eq!(scene.read(&sue, &scene.shared("aside/note")), Some(bytes_of(3, 100_000)));
+    for reader in [&scene.lee, &max] {
+        for path in ["ct/part/note", "ct/aside/note"] {
+            assert_eq!(scene.read(reader, &scene.shared(path)), None);
+        }
+    }
+}
+
+#[test]
+fn nothing_moves_when_the_new_readers_key_shares_find_no_custodian() {
+    let scene = Scene::new();
+    let kim = scene.solo.join("dr.kim", Role::Practitioner);
+    let patient = scene.ann.connect();
+    scene.put(&patient, "/other/note", 2);
+    share_with(&patient, "/ct", &scene.lee);
+    share_with(&patient, "/other", &kim);
+    let (before, grants) = (height(&scene.ann), live_grants(&patient));
+    let (_liar, refused) = without_custodians(&scene);
+    assert!(refused.mv(&at("/ct"), &at("/other"), Overwrite::Refuse).is_err());
+    assert_eq!((height(&scene.ann), live_grants(&patient)), (before, grants));
+    assert_eq!(read_as(&patient, "/ct/slice"), Some(bytes_of(1, 100_000)));
 }
