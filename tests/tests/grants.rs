@@ -19,7 +19,7 @@ use ihfs_client::revoke::{REISSUE_TIME_MAX, RevokeError};
 use ihfs_client::share::{ShareError, ShareOptions};
 use ihfs_client::upload::{UploadError, Uploader};
 use ihfs_core::crypto::keyring::Keyring;
-use ihfs_core::ids::{ChunkId, DeviceId, RecordId};
+use ihfs_core::ids::{ChunkId, DeviceId, RecordId, Version};
 use ihfs_core::ledger::identity::{Role, VAULT_NONCE};
 use ihfs_core::sealed::{Place, SealedChunk};
 use ihfs_core::tree::ChunkSource;
@@ -475,7 +475,7 @@ fn a_revoked_reader_who_names_the_old_chunks_gets_nothing() {
         assert_eq!(name_chunk(&liar, record, chunk, &[]), Reason::NotFound);
         assert_eq!(name_chunk(&liar, record, chunk, &[ct]), Reason::NotAllowed);
     }
-    assert_eq!(name_chunk(&liar, ct, chunk, &[]), Reason::NotAllowed);
+    assert_eq!(name_chunk(&liar, ct, chunk, &[]), Reason::NoGrant);
     for record in [own, writable, ct] {
         let fetcher = Fetcher::new(liar.link(), record, vec![liar.node()]);
         assert!(fetcher.chunk(chunk).is_err());
@@ -572,4 +572,28 @@ fn nothing_moves_when_the_new_readers_key_shares_find_no_custodian() {
     assert!(refused.mv(&at("/ct"), &at("/other"), Overwrite::Refuse).is_err());
     assert_eq!((height(&scene.ann), live_grants(&patient)), (before, grants));
     assert_eq!(read_as(&patient, "/ct/slice"), Some(bytes_of(1, 100_000)));
+}
+
+#[test]
+fn a_shared_folder_that_is_brought_back_comes_to_the_readers_of_what_holds_it() {
+    let scene = Scene::new();
+    let kim = scene.solo.join("dr.kim", Role::Practitioner);
+    let patient = scene.ann.connect();
+    scene.put(&patient, "/imaging/ct/x", 2);
+    scene.put(&patient, "/imaging/ct/inner/y", 3);
+    for path in ["/imaging/ct/inner", "/imaging/ct"] {
+        share_with(&patient, path, &scene.lee);
+    }
+    share_with(&patient, "/imaging", &kim);
+    let version = Version(patient.history(&at("/imaging")).unwrap().last().unwrap().version);
+    patient.rm(&at("/imaging/ct"), true).unwrap();
+    assert_eq!(live_grants(&patient), pairs(&[("/imaging", &kim)]));
+    patient.restore(&at("/imaging/ct"), version).unwrap();
+    assert_eq!(scene.read(&kim, &scene.shared("imaging/ct/x")), Some(bytes_of(2, 100_000)));
+    assert_eq!(scene.read(&kim, &scene.shared("imaging/ct/inner/y")), Some(bytes_of(3, 100_000)));
+    assert_eq!(scene.read(&scene.lee, &scene.shared("ct/x")), None);
+    assert_eq!(
+        live_grants(&patient),
+        pairs(&[("/imaging", &kim), ("/imaging/ct", &kim), ("/imaging/ct/inner", &kim)])
+    );
 }
