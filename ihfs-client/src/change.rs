@@ -171,7 +171,7 @@ impl Client {
     fn rm_once(&self, at: &Location, recursive: bool) -> Result<ChangeReport, ChangeError> {
         let spot = self.holder(at)?;
         let item = item_at(&spot)?;
-        let nested = nested_below(&spot, &item)?;
+        let nested = nested_below(&spot.tree, &item)?;
         if !recursive && self.has_entries(&spot, &item)? {
             return Err(ChangeError::NotEmpty { location: at.clone() });
         }
@@ -257,7 +257,7 @@ impl Client {
     ) -> Result<(ChangeReport, Item), ChangeError> {
         let (source, target) = (self.holder(from)?, self.target(to)?);
         let item = item_at(&source)?;
-        let nested = nested_below(&source, &item)?;
+        let nested = nested_below(&source.tree, &item)?;
         must_own(&source, &nested)?;
         must_own(&target, &nested)?;
         let mut edit = edit_of(&target);
@@ -288,7 +288,7 @@ impl Client {
         if !matches!(&found, Found::Item(item) if item == moved) {
             return Err(ChangeError::ChangedMeanwhile { location: from.clone() });
         }
-        let nested = nested_below(&spot, moved)?;
+        let nested = nested_below(&spot.tree, moved)?;
         let mut edit = edit_of(&spot);
         edit.remove_tree(&spot.path).map_err(told(from))?;
         let ends = self.ends_that_fit(&self.with_all_nested(nested.clone())?, Ending::Inherited)?;
@@ -344,7 +344,7 @@ impl Client {
     }
 
     /// Adds to what is prepared the ends of the old place's grants, and the grants of the new one.
-    fn move_grants(
+    pub(crate) fn move_grants(
         &self,
         prepared: &mut Vec<Prepared>,
         records: &[RecordId],
@@ -425,15 +425,15 @@ fn item_at(spot: &Spot) -> Result<Item, ChangeError> {
 }
 
 /// The records nested at or below an item. Nothing is read when the record has none at all.
-pub(crate) fn nested_below(spot: &Spot, item: &Item) -> Result<Vec<RecordId>, RecordError> {
+pub(crate) fn nested_below(tree: &OpenTree, item: &Item) -> Result<Vec<RecordId>, RecordError> {
     if let Content::Nested(nested) = item.content {
         return Ok(vec![nested.record]);
     }
-    if spot.tree.root().nested.count() == 0 {
+    if tree.root().nested.count() == 0 {
         return Ok(Vec::new());
     }
     let mut records = Vec::new();
-    subtree(&spot.tree, item).for_each_entry(&mut |_, entry| {
+    subtree(tree, item).for_each_entry(&mut |_, entry| {
         if let Content::Nested(nested) = entry.item.content {
             records.push(nested.record);
         }

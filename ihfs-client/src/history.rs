@@ -23,11 +23,12 @@ use crate::fetch::{FetchError, Fetcher, PREFETCH_MAX};
 use crate::link::AskError;
 use crate::list::{Kind, kind};
 use crate::location::Location;
+use crate::nesting::{Ends, as_reissued};
 use crate::record::{Access, OpenTree, Record, RecordError};
 use crate::resolve::{ResolveError, Spot};
 use crate::retry::{LostRace, again};
 use crate::view::ViewError;
-use crate::writing::{CommitError, new_item};
+use crate::writing::{CommitError, Committed, Writing, new_item};
 
 /// Entries of a folder that are read at once.
 const PAGE_ENTRIES: usize = 256;
@@ -256,6 +257,7 @@ impl Client {
         let not_there = || HistoryError::NotThere { location: at.clone(), version };
         let item = match old.lookup(&spot.path).map_err(|error| self.explain(error.into(), version))? {
             Found::Item(item) => item,
+            Found::Crossing { item, rest } if rest.is_empty() => item,
             _ => return Err(not_there()),
         };
         let mut edit = TreeEdit::new(spot.tree.root().clone(), spot.tree.source().clone());
@@ -269,10 +271,30 @@ impl Client {
             // Dropped and not yet collected: named again, or the new version would lose it.
             writing.reuse(chunk, size);
         }
-        let committed = self.commit(writing, &edit, &[])?;
+        let attached = newly_nested(&spot.tree, &old, &item)?;
+        let committed = self.commit_attached(writing, &edit, &attached)?;
         report.version = Some(committed.version);
         report.sent_bytes = committed.sent_bytes;
         Ok(report)
+    }
+
+    /// Commits an edit by which records stand in the tree again; readers of what holds them are granted them.
+    fn commit_attached(
+        &self,
+        writing: Writing,
+        edit: &TreeEdit<Fetcher>,
+        attached: &[RecordId],
+    ) -> Result<Committed, HistoryError> {
+        let is_owner = matches!(writing.record.access, Access::Owner);
+        if attached.is_empty() || !is_owner {
+            return Ok(self.commit(writing, edit, &[])?);
+        }
+        let random = writing.random();
+        let mut readers = self.readers_of(&writing.record)?;
+        let mut prepared = vec![self.prepare(writing, edit, &[])?];
+        as_reissued(&mut readers, &prepared[0].operations);
+        self.move_grants(&mut prepared, attached, &readers, &Ends::default(), random)?;
+        Ok(self.submit_prepared(random, prepared)?[0])
     }
 
     fn open_old(
@@ -525,10 +547,21 @@ fn put_back(
     Ok(true)
 }
 
+/// Records nested at or below an old item that stand nowhere in the tree of now.
+fn newly_nested(now: &OpenTree, old: &OpenTree, item: &Item) -> Result<Vec<RecordId>, RecordError> {
+    let mut records = Vec::new();
+    for record in nested_below(old, item)? {
+        if now.root().nested.get(now.source(), &record)?.is_none() {
+            records.push(record);
+        }
+    }
+    Ok(records)
+}
+
 /// Checks that every record nested here now still is after the edit.
 fn stay_attached(edit: &TreeEdit<Fetcher>, spot: &Spot) -> Result<(), HistoryError> {
     let Found::Item(now) = spot.tree.lookup(&spot.path).map_err(RecordError::from)? else { return Ok(()) };
-    for record in nested_below(spot, &now)? {
+    for record in nested_below(&spot.tree, &now)? {
         if edit.nested_version(record).map_err(RecordError::from)?.is_none() {
             return Err(HistoryError::SharedSince { record });
         }

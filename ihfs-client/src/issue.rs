@@ -22,6 +22,9 @@ use crate::view::{ViewError, decode_entry};
 
 /// How long custodians keep a share whose grant never comes to be.
 const ORPHAN_MILLIS: u64 = 24 * 60 * 60 * 1000;
+/// Most grants that one commit issues again: with five custodians each takes 1.2 KB of the 256 KiB that a
+/// transaction may have. The next commit goes on.
+pub(crate) const REISSUED_MAX: usize = 100;
 /// Most bytes of a custodian's signed word.
 const CUSTODIAN_BYTES_MAX: usize = 512;
 
@@ -200,7 +203,7 @@ impl Client {
             grant.epoch != epoch && grant.conditions.snapshot.is_none() && !ending.contains(&grant.first)
         };
         let grants = self.live_grants(&record)?;
-        let due: Vec<_> = grants.into_iter().filter(|(_, grant)| is_due(grant)).collect();
+        let due: Vec<_> = grants.into_iter().filter(|(_, grant)| is_due(grant)).take(REISSUED_MAX).collect();
         if due.is_empty() {
             return Ok(Vec::new());
         }

@@ -11,6 +11,7 @@ use ihfs_core::ledger::state::{GrantEntry, OpeningItem, VersionItem};
 use ihfs_core::members::Handle;
 
 use crate::client::Client;
+use crate::issue::REISSUED_MAX;
 use crate::location::Location;
 use crate::nesting::Ending;
 use crate::record::{Record, RecordError};
@@ -157,9 +158,9 @@ impl Client {
         let ready = self.within(REISSUE_TIME_MAX).with_reissues(record, reader, random);
         if let Ok(operations) = ready {
             match self.submit_signed(&self.sign(random, operations)) {
-                // Somebody wrote meanwhile, or it is too much for one transaction. The revocation alone takes no
-                // version and has a constant size.
-                Err(SubmitError::Refused(_)) => {}
+                // Surely not applied: somebody wrote meanwhile, or it is too much for one transaction. The
+                // revocation alone takes no version and has a constant size.
+                Err(SubmitError::Refused(_) | SubmitError::Ask(_)) => {}
                 decided => return Ok((decided?, true)),
             }
         }
@@ -183,20 +184,26 @@ impl Client {
     fn reissue_after(&self, record: RecordId, is_done: bool) -> (u64, bool) {
         let Ok(own) = self.own_record(record) else { return (0, is_done) };
         let remaining = self.live_grants(&own).map_or(0, |grants| grants.len() as u64);
-        let reissued = is_done || self.reseal_where_due(record).is_ok();
+        let is_whole = is_done && remaining <= REISSUED_MAX as u64;
+        let reissued = is_whole || self.reseal_where_due(record).is_ok();
         (remaining, reissued)
     }
 
     /// Seals the heads of the record and of those nested in it again, where an epoch began and readers stay.
     fn reseal_where_due(&self, record: RecordId) -> Result<(), CommitError> {
         for id in self.with_all_nested(vec![record])? {
-            let record = self.own_record(id)?;
-            let is_due =
-                |grant: &GrantEntry| grant.conditions.snapshot.is_none() && grant.epoch != record.epoch();
-            if self.live_grants(&record)?.iter().any(|(_, grant)| is_due(grant)) {
+            let mut record = self.own_record(id)?;
+            while self.has_grants_due(&record)? {
                 self.reseal(record)?;
+                record = self.own_record(id)?;
             }
         }
         Ok(())
+    }
+
+    fn has_grants_due(&self, record: &Record) -> Result<bool, ViewError> {
+        let is_due =
+            |grant: &GrantEntry| grant.conditions.snapshot.is_none() && grant.epoch != record.epoch();
+        Ok(self.live_grants(record)?.iter().any(|(_, grant)| is_due(grant)))
     }
 }

@@ -19,6 +19,8 @@ use ihfs_core::ledger::genesis::{Genesis, GenesisError};
 use ihfs_core::ledger::lists::{ITEM_BYTES_MAX, List, ListError, ListKey};
 use ihfs_core::ledger::proof::{ProofError, StateProof};
 use ihfs_core::ledger::state::{ENTRY_BYTES_MAX, StateKey};
+use ihfs_proto::ledger::request::Request as Question;
+use ihfs_proto::ledger::response::Response as Answer;
 use ihfs_proto::{PROVE_KEYS_MAX, join, ledger};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -182,17 +184,7 @@ impl View {
     pub fn refresh(&self) -> Result<Freshness, ViewError> {
         let nonce: [u8; 32] = rand::random();
         let head = ledger::Head { nonce: nonce.to_vec().into() };
-        let newest = if self.as_guest {
-            match self.link.ask_join(join::request::Request::Head(head), ANSWER_TIME_MAX)? {
-                join::response::Response::Head(newest) => newest,
-                _ => return Err(self.malformed()),
-            }
-        } else {
-            match self.link.ask_ledger(ledger::request::Request::Head(head), ANSWER_TIME_MAX)? {
-                ledger::response::Response::Head(newest) => newest,
-                _ => return Err(self.malformed()),
-            }
-        };
+        let Answer::Head(newest) = self.ask(Question::Head(head))? else { return Err(self.malformed()) };
         self.accept(&newest)?;
         Ok(self.freshness(&nonce, &newest.freshness))
     }
@@ -263,17 +255,7 @@ impl View {
 
     fn prove(&self, keys: &[StateKey]) -> Result<Vec<Option<Vec<u8>>>, ViewError> {
         let prove = ledger::Prove { keys: keys.iter().map(|key| key.to_bytes().into()).collect() };
-        let proved = if self.as_guest {
-            match self.link.ask_join(join::request::Request::Prove(prove), ANSWER_TIME_MAX)? {
-                join::response::Response::Proved(proved) => proved,
-                _ => return Err(self.malformed()),
-            }
-        } else {
-            match self.link.ask_ledger(ledger::request::Request::Prove(prove), ANSWER_TIME_MAX)? {
-                ledger::response::Response::Proved(proved) => proved,
-                _ => return Err(self.malformed()),
-            }
-        };
+        let Answer::Proved(proved) = self.ask(Question::Prove(prove))? else { return Err(self.malformed()) };
         let block = proved.block.as_ref().ok_or_else(|| self.malformed())?;
         let Newest::Block(header) = self.accept(block)? else {
             return Err(ViewError::WrongHeader { height: Height(0) });
@@ -355,16 +337,28 @@ impl View {
 
     fn handovers(&self, from: Height) -> Result<ledger::HandoverList, ViewError> {
         let request = ledger::Handovers { from: from.0 };
-        if self.as_guest {
-            match self.link.ask_join(join::request::Request::Handovers(request), ANSWER_TIME_MAX)? {
-                join::response::Response::Handovers(list) => Ok(list),
-                _ => Err(self.malformed()),
-            }
-        } else {
-            match self.link.ask_ledger(ledger::request::Request::Handovers(request), ANSWER_TIME_MAX)? {
-                ledger::response::Response::Handovers(list) => Ok(list),
-                _ => Err(self.malformed()),
-            }
+        match self.ask(Question::Handovers(request))? {
+            Answer::Handovers(list) => Ok(list),
+            _ => Err(self.malformed()),
+        }
+    }
+
+    /// Asks in the conversation of guests or in that of members; the questions and answers are the same.
+    fn ask(&self, question: Question) -> Result<Answer, ViewError> {
+        if !self.as_guest {
+            return Ok(self.link.ask_ledger(question, ANSWER_TIME_MAX)?);
+        }
+        let question = match question {
+            Question::Head(head) => join::request::Request::Head(head),
+            Question::Prove(prove) => join::request::Request::Prove(prove),
+            Question::Handovers(handovers) => join::request::Request::Handovers(handovers),
+            _ => unreachable!("a guest's view asks nothing else"),
+        };
+        match self.link.ask_join(question, ANSWER_TIME_MAX)? {
+            join::response::Response::Head(newest) => Ok(Answer::Head(newest)),
+            join::response::Response::Proved(proved) => Ok(Answer::Proved(proved)),
+            join::response::Response::Handovers(list) => Ok(Answer::Handovers(list)),
+            _ => Err(self.malformed()),
         }
     }
 

@@ -3,15 +3,21 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ihfs_client::book::Contact;
+use ihfs_client::client::Client;
 use ihfs_client::get::GetOptions;
 use ihfs_client::home::Home;
 use ihfs_client::join::recover;
+use ihfs_client::merging::{Draft, MergingError};
 use ihfs_client::progress::{Progress, Silent};
 use ihfs_client::put::{Put, PutError};
 use ihfs_client::share::{ShareError, ShareOptions};
+use ihfs_client::writing::CommitError;
+use ihfs_core::merge::Conflict;
+use ihfs_core::tree::name::Name;
 use ihfs_tests::dicom::Slice;
 use ihfs_tests::{PASSPHRASE, Person, Scene, at, bytes_of, connect, for_treatment, read_as};
 
@@ -171,6 +177,174 @@ fn a_put_that_a_revocation_overtakes_seals_again_under_the_new_epoch() {
     let stat = patient.stat(&at("/ct/slice")).unwrap();
     assert_eq!(stat.epoch, 1, "sealed again");
     assert_eq!(read_as(&doctor, &path), None);
+}
+
+#[test]
+fn what_is_put_again_after_a_revocation_lands_in_the_new_epoch() {
+    let scene = Scene::new();
+    scene.share("/ct", &for_treatment());
+    let path = scene.shared("ct/slice");
+    let (patient, doctor) = (scene.ann.connect(), scene.lee.connect());
+    assert!(read_as(&doctor, &path).is_some());
+    let revoked = patient.revoke(&at("/ct"), &scene.lee.handle()).unwrap();
+    assert_eq!(revoked.remaining, 0);
+    // The same bytes: nothing to send, and nothing that he could not read before.
+    let file = scene.solo.path().join("local");
+    fs::write(&file, bytes_of(1, 100_000)).unwrap();
+    let again = patient.put(&PutSource::Path(file.clone()), &at("/ct/slice"), &Silent).unwrap();
+    assert_eq!((again.files_unchanged, again.sent_bytes < 10_000), (1, true), "{again:?}");
+    scene.put(&patient, "/ct/slice", 2);
+    let history = patient.history(&at("/ct/slice")).unwrap();
+    assert_eq!(history.last().unwrap().epoch, 1);
+    assert_eq!(read_as(&doctor, &path), None);
+}
+
+/// Stops a put when it is about to be committed: everything is uploaded and nothing anchored.
+struct StopsBeforeCommit;
+
+impl Progress for StopsBeforeCommit {
+    fn phase(&self, phase: &'static str) {
+        assert_ne!(phase, "committing", "stopped on purpose");
+    }
+}
+
+#[test]
+fn an_upload_resumed_after_a_revocation_is_sealed_under_the_new_epoch() {
+    let scene = Scene::new();
+    scene.share("/ct", &for_treatment());
+    let (patient, doctor) = (scene.ann.connect(), scene.lee.connect());
+    let path = scene.shared("ct/slice");
+    assert!(read_as(&doctor, &path).is_some());
+    let file = scene.solo.path().join("large");
+    fs::write(&file, bytes_of(6, 3_000_000)).unwrap();
+    let source = PutSource::Path(file);
+    let stopped =
+        catch_unwind(AssertUnwindSafe(|| patient.put(&source, &at("/ct/slice"), &StopsBeforeCommit)));
+    assert!(stopped.is_err());
+    patient.revoke(&at("/ct"), &scene.lee.handle()).unwrap();
+    let resumed = patient.put(&source, &at("/ct/slice"), &Silent).unwrap();
+    assert!(resumed.sent_bytes > 3_000_000, "sealed again, not taken from before: {resumed:?}");
+    assert_eq!(patient.stat(&at("/ct/slice")).unwrap().epoch, 1);
+    assert_eq!(read_as(&patient, "/ct/slice"), Some(bytes_of(6, 3_000_000)));
+    assert_eq!(read_as(&doctor, &path), None);
+}
+
+#[test]
+fn a_writer_who_loses_access_while_he_puts_leaves_nothing() {
+    let scene = Scene::new();
+    scene.share("/ct", &ShareOptions { write: true, ..for_treatment() });
+    let file = scene.solo.path().join("local");
+    fs::write(&file, bytes_of(2, 100_000)).unwrap();
+    let owner = scene.ann.connect();
+    let revoke = || drop(owner.revoke(&at("/ct"), &scene.lee.handle()).unwrap());
+    let progress = AtPhase("committing", AtomicU32::new(0), &revoke);
+    let doctor = scene.lee.connect();
+    let put = doctor.put(&PutSource::Path(file), &at(&scene.shared("ct/slice")), &progress);
+    assert!(put.is_err());
+    let patient = scene.ann.connect();
+    let history = patient.history(&at("/ct/slice")).unwrap();
+    assert!(history.iter().all(|version| version.author == patient.member().to_string()));
+    assert_eq!(read_as(&patient, "/ct/slice"), Some(bytes_of(1, 100_000)));
+}
+
+/// A second device of the patient's.
+fn second_device(scene: &Scene) -> Client {
+    let (home, _) = recovered(scene, PASSPHRASE);
+    connect(&home, PASSPHRASE)
+}
+
+fn path(text: &str) -> Vec<Name> {
+    at(text).path().to_vec()
+}
+
+/// Puts new bytes into a file of a draft.
+fn write(draft: &mut Draft, file: &str, seed: u8) {
+    let content = draft.content(&bytes_of(seed, 100_000)).unwrap();
+    draft.edit().set_content(&path(file), content).unwrap();
+}
+
+#[test]
+fn of_two_devices_changes_to_one_record_none_is_lost() {
+    let scene = Scene::new();
+    let (laptop, phone) = (scene.ann.connect(), second_device(&scene));
+    for (file, seed) in [("/ct/ours", 2), ("/ct/both", 3), ("/ct/deleted", 4), ("/ct/edited", 5)] {
+        scene.put(&laptop, file, seed);
+    }
+    let (mut ours, mut theirs) = (laptop.draft(&at("/ct")).unwrap(), phone.draft(&at("/ct")).unwrap());
+    write(&mut ours, "/ct/ours", 12);
+    write(&mut ours, "/ct/both", 13);
+    ours.edit().remove(&path("/ct/deleted")).unwrap();
+    write(&mut ours, "/ct/edited", 15);
+    write(&mut theirs, "/ct/slice", 21);
+    write(&mut theirs, "/ct/both", 23);
+    write(&mut theirs, "/ct/deleted", 24);
+    theirs.edit().remove(&path("/ct/edited")).unwrap();
+
+    let (first, none) = phone.commit_merging(theirs, "phone").unwrap();
+    assert_eq!(none, []);
+    let (second, conflicts) = laptop.commit_merging(ours, "laptop").unwrap();
+    assert_eq!(second.version, first.version + 1);
+    let copy = conflicts.iter().find_map(|conflict| match conflict {
+        Conflict::Copied { path: at, copy } if *at == path("/ct/both") => copy.last(),
+        _ => None,
+    });
+    let copy = String::from_utf8(copy.unwrap().as_bytes().to_vec()).unwrap();
+    let year = 1970 + ihfs_client::client::now().0 / 31_556_952_000;
+    assert!(copy.contains("laptop") && copy.contains(&year.to_string()), "{copy}");
+    assert!(conflicts.contains(&Conflict::EditBeatDelete { path: path("/ct/deleted") }), "{conflicts:?}");
+    assert!(conflicts.contains(&Conflict::Restored { path: path("/ct/edited") }), "{conflicts:?}");
+    for client in [&laptop, &phone] {
+        let copy = format!("/ct/{copy}");
+        for (file, seed) in [
+            ("/ct/slice", 21),
+            ("/ct/ours", 12),
+            ("/ct/both", 23),
+            (copy.as_str(), 13),
+            ("/ct/deleted", 24),
+            ("/ct/edited", 15),
+        ] {
+            assert_eq!(read_as(client, file), Some(bytes_of(seed, 100_000)), "{file}");
+        }
+    }
+}
+
+#[test]
+fn two_devices_that_commit_at_one_moment_both_stand_afterwards() {
+    let scene = Scene::new();
+    scene.put(&scene.ann.connect(), "/ct/other", 2);
+    let devices = [(scene.ann.connect(), "/ct/slice", 11), (second_device(&scene), "/ct/other", 12)];
+    let before = devices[0].0.stat(&at("/ct")).unwrap().version;
+    let start = Barrier::new(2);
+    std::thread::scope(|threads| {
+        for (device, file, seed) in &devices {
+            threads.spawn(|| {
+                let mut draft = device.draft(&at("/ct")).unwrap();
+                write(&mut draft, file, *seed);
+                start.wait();
+                let (_, conflicts) = device.commit_merging(draft, "device").unwrap();
+                assert_eq!(conflicts, []);
+            });
+        }
+    });
+    let patient = scene.ann.connect();
+    assert_eq!(patient.stat(&at("/ct")).unwrap().version, before + 2);
+    for (_, file, seed) in &devices {
+        assert_eq!(read_as(&patient, file), Some(bytes_of(*seed, 100_000)), "{file}");
+    }
+}
+
+#[test]
+fn a_draft_that_a_revocation_overtakes_is_told_so() {
+    let scene = Scene::new();
+    scene.share("/ct", &for_treatment());
+    let (laptop, phone) = (scene.ann.connect(), second_device(&scene));
+    let mut draft = laptop.draft(&at("/ct")).unwrap();
+    let content = draft.content(&bytes_of(2, 100_000)).unwrap();
+    draft.edit().set_content(&path("/slice"), content).unwrap();
+    phone.revoke(&at("/ct"), &scene.lee.handle()).unwrap();
+    let told = laptop.commit_merging(draft, "laptop");
+    assert!(matches!(told, Err(MergingError::Commit(CommitError::EpochMoved { .. }))), "{told:?}");
+    assert_eq!(read_as(&laptop, "/ct/slice"), Some(bytes_of(1, 100_000)));
 }
 
 #[test]

@@ -71,6 +71,10 @@ impl Changed {
         if self.report.ended_grants > 0 {
             text += &format!("{location}: {} ended\n", count(self.report.ended_grants, "grant"));
         }
+        if self.report.added_grants > 0 {
+            let added = count(self.report.added_grants, "grant");
+            text += &format!("{location}: {added} added for those who read the new place\n");
+        }
         text
     }
 }
