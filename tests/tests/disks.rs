@@ -146,6 +146,8 @@ fn a_client_whose_home_is_full_reads_and_writes_and_joins_with_room() {
     let sheet = machine.text("dr.lee.sheet");
     let full = said(&machine.run("dr.kim", &["recover", "--sheet", &sheet]));
     assert!(full.contains("disk is full"), "{full}");
+    let devices = machine.json("dr.lee", &["device", "list"]);
+    assert_eq!(devices.as_array().unwrap().len(), 1, "no device whose keys are lost");
     make_room(&home);
     machine.done("dr.kim", &["recover", "--sheet", &sheet]);
     assert_same(&machine, "dr.kim", "/file", &bytes);
