@@ -128,8 +128,9 @@ pub fn join(
     let keyring = new_keyring(place.chain, seed, Generation(0));
     let door = knock(&place, &keyring)?;
     let transaction = registration(&door.view, seed, &keyring, invitation);
-    redeem(&door, &transaction, &codec::encode(&invitation.handle))?;
     let network = network_file(&door.parsed, Some(OwnHandle::of(&invitation.handle)));
+    try_disk(home, &network)?;
+    redeem(&door, &transaction, &codec::encode(&invitation.handle))?;
     save(home, &keyring, passphrase, &network, &door.view)?;
     drop(door);
     let joined = Joined {
@@ -180,8 +181,9 @@ pub fn recover(
     let device =
         DeviceKeys::sign(&member_key, place.chain, keyring.device_id(), keyring.device_sealing.public());
     let transaction = signed(&door.view, &member_key, keyring.member, vec![Operation::AddDevice(device)]);
-    redeem(&door, &transaction, &[])?;
     let network = network_file(&door.parsed, None);
+    try_disk(home, &network)?;
+    redeem(&door, &transaction, &[])?;
     save(home, &keyring, passphrase, &network, &door.view)?;
     let (handle, readable) = look_around(home, keyring.to_secret_bytes(), network)?;
     Ok(Recovered { who: who(handle), records, received, readable, drill })
@@ -309,6 +311,12 @@ fn network_file(parsed: &ParsedNetwork, handle: Option<OwnHandle>) -> NetworkFil
         nodes: parsed.nodes.iter().map(node).collect(),
         handle,
     }
+}
+
+/// A disk that takes nothing is better known before the ledger has a device whose keys cannot be kept. A HOME that
+/// is set up stays as it is until the ledger has the new device.
+fn try_disk(home: &Home, network: &NetworkFile) -> Result<(), HomeError> {
+    if home.is_set_up() { Ok(()) } else { home.write_network(network) }
 }
 
 /// The keyring last: HOME counts as set up once it is there.

@@ -232,6 +232,11 @@ impl Service {
         Message::default()
     }
 
+    /// Nothing new is taken in on a disk that is all but full; reading goes on.
+    fn check_room(&self) -> Result<(), Refusal> {
+        if self.store.has_room().map_err(broken)? { Ok(()) } else { Err(full()) }
+    }
+
     /// This node's id.
     pub fn node(&self) -> NodeId {
         self.key.node()
@@ -257,6 +262,10 @@ async fn blocking<T: Send + 'static>(
 
 fn busy() -> Refusal {
     Refusal::new(Reason::Busy, &[], "the node has too much to do; try again later")
+}
+
+fn full() -> Refusal {
+    Refusal::new(Reason::Full, &[], "the node's disk is full")
 }
 
 fn malformed(what: &str) -> Refusal {

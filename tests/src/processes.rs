@@ -32,7 +32,9 @@ struct Disk {
 impl Disk {
     /// Mounts it over a folder, with what that folder holds.
     fn over(path: PathBuf, size_mib: u32) -> Option<Self> {
-        let beside = path.with_extension("before");
+        let mut beside = path.clone().into_os_string();
+        beside.push(".before");
+        let beside = PathBuf::from(beside);
         if path.exists() {
             std::fs::rename(&path, &beside).expect("renames");
         }

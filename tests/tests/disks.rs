@@ -28,9 +28,13 @@ fn make_room(disk: &Path) {
     fs::remove_file(disk.join("somebody else's")).unwrap();
 }
 
-/// Moves the node to a small disk of its own.
+/// Moves the node to a small disk of its own, of which it leaves 16 MiB alone.
 fn on_small_disk(machine: &Machine, size_mib: u32) -> Option<std::path::PathBuf> {
     machine.done("ann", &["solo", "stop"]);
+    let config = machine.path("ann/node/node.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains("reserve_mib = 512"));
+    fs::write(&config, text.replace("reserve_mib = 512", "reserve_mib = 16")).unwrap();
     let disk = machine.mount("ann/node", size_mib)?;
     machine.done("ann", &["solo", "start"]);
     Some(disk)
@@ -52,12 +56,8 @@ fn resize(disk: &Path, size_mib: u32) {
 #[test]
 fn a_node_at_its_reserve_takes_no_more_and_reads_go_on() {
     let machine = Machine::new();
-    let config = machine.path("ann/node/node.toml");
-    let text = fs::read_to_string(&config).unwrap();
-    assert!(text.contains("reserve_mib = 512"));
-    fs::write(&config, text.replace("reserve_mib = 512", "reserve_mib = 16")).unwrap();
-    let Some(disk) = on_small_disk(&machine, 160) else { return };
-    let (small, large) = (bytes_of(1, 3_000_000), bytes_of(2, 160 << 20));
+    let Some(disk) = on_small_disk(&machine, 96) else { return };
+    let (small, large) = (bytes_of(1, 3_000_000), bytes_of(2, 96 << 20));
     fs::write(machine.path("small"), &small).unwrap();
     fs::write(machine.path("large"), &large).unwrap();
     machine.done("ann", &["put", &machine.text("small"), "/small"]);
@@ -67,35 +67,36 @@ fn a_node_at_its_reserve_takes_no_more_and_reads_go_on() {
     assert_same(&machine, "ann", "/small", &small);
     assert_eq!(machine.code("ann", &["stat", "/large"]), 1, "nothing half-written shows");
 
-    resize(&disk, 400);
+    resize(&disk, 256);
     let again = machine.json("ann", &["put", &machine.text("large"), "/large"]);
     assert!(again[0]["sent_bytes"].as_u64().unwrap() < large.len() as u64, "what was sent is there: {again}");
     assert_same(&machine, "ann", "/large", &large);
 }
 
 #[test]
-fn a_node_without_a_free_byte_loses_nothing_and_goes_on_with_room() {
+fn a_node_without_a_free_byte_takes_nothing_and_reads_go_on_until_there_is_room() {
     let machine = Machine::new();
-    let config = machine.path("ann/node/node.toml");
-    let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, text.replace("reserve_mib = 512", "reserve_mib = 0")).unwrap();
-    let Some(disk) = on_small_disk(&machine, 160) else { return };
+    machine.invite("dr.lee");
+    let Some(disk) = on_small_disk(&machine, 128) else { return };
     let (first, second) = (bytes_of(1, 3_000_000), bytes_of(2, 9_000_000));
     fs::write(machine.path("first"), &first).unwrap();
     fs::write(machine.path("second"), &second).unwrap();
     machine.done("ann", &["put", &machine.text("first"), "/first"]);
+    let words = machine.json("dr.lee", &["whoami"])["fingerprint"].as_str().unwrap().to_owned();
+    let share = ["share", "/first", "dr.lee@home", "--until", "never", "--fingerprint", &words];
 
     fill(&disk);
-    for _ in 0..3 {
-        let refused = said(&machine.run("ann", &["put", &machine.text("second"), "/second"]));
-        assert!(refused.contains("full"), "{refused}");
-        said(&machine.run("ann", &["mkdir", "/folder"]));
-        assert_same(&machine, "ann", "/first", &first);
+    let second_path = machine.text("second");
+    for change in [&["put", &second_path, "/second"][..], &["mkdir", "/folder"], &share] {
+        let refused = said(&machine.run("ann", change));
+        assert!(refused.contains("the node's disk is full"), "{change:?}: {refused}");
     }
+    assert_same(&machine, "ann", "/first", &first);
     make_room(&disk);
     machine.done("ann", &["put", &machine.text("second"), "/second"]);
     assert_same(&machine, "ann", "/second", &second);
-    assert_same(&machine, "ann", "/first", &first);
+    machine.done("ann", &share);
+    assert_same(&machine, "dr.lee", "//ann@home/first", &first);
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn a_get_to_a_full_disk_says_so_leaves_nothing_half_and_goes_on_with_room() {
         fs::write(machine.path(&format!("study/{number}")), bytes).unwrap();
     }
     machine.done("ann", &["put", &machine.text("study"), "/study"]);
-    let to = machine.text("out/study");
+    let to = machine.text("out");
     let full = said(&machine.run("ann", &["get", "/study", &to]));
     assert!(full.contains("No space left") && full.contains("disk is full"), "{full}");
     let mut complete = 0;
@@ -145,6 +146,8 @@ fn a_client_whose_home_is_full_reads_and_writes_and_joins_with_room() {
     let sheet = machine.text("dr.lee.sheet");
     let full = said(&machine.run("dr.kim", &["recover", "--sheet", &sheet]));
     assert!(full.contains("disk is full"), "{full}");
+    let devices = machine.json("dr.lee", &["device", "list"]);
+    assert_eq!(devices.as_array().unwrap().len(), 1, "no device whose keys are lost");
     make_room(&home);
     machine.done("dr.kim", &["recover", "--sheet", &sheet]);
     assert_same(&machine, "dr.kim", "/file", &bytes);

@@ -400,7 +400,7 @@ fn holes_come_back_as_the_zeros_that_they_read_as() {
     sparse(&here.join("end"), (5 << 20) + 1, &[(100, &bytes)]);
     sparse(&here.join("start"), 9 << 20, &[((9 << 20) - 3, &tail)]);
     sparse(&here.join("nothing else"), 8 << 20, &[]);
-    let put = ann.put(&PutSource::Path(here.clone()), &at("/sparse"), &Silent).unwrap();
+    let put = ann.put(&[Put::path(here.clone(), at("/sparse"))], &Silent).unwrap();
     assert!(put.sent_bytes < 6 << 20, "equal zeros are sent once: {}", put.sent_bytes);
     let there = solo.path().join("back");
     ann.get(&at("/sparse"), &there, PLAIN, &Silent).unwrap();

@@ -418,7 +418,7 @@ fn a_version_written_while_access_is_taken_does_not_hold_it_up() {
                 Some(ledger::request::Request::Submit(_))
             );
         if let Some((patient, file)) = writer.take_if(|_| is_submit) {
-            let put = move || drop(patient.put(&PutSource::Path(file), &at("/ct/slice"), &Silent).unwrap());
+            let put = move || drop(patient.put(&[Put::path(file, at("/ct/slice"))], &Silent).unwrap());
             std::thread::spawn(put).join().unwrap();
         }
         None
@@ -498,7 +498,7 @@ fn a_revocation_touches_no_data_whatever_the_record_holds() {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(format!("{number}")), [number as u8; 32]).unwrap();
     }
-    patient.put(&PutSource::Path(many), &at("/many"), &Silent).unwrap();
+    patient.put(&[Put::path(many, at("/many"))], &Silent).unwrap();
     let mut crossed = Vec::new();
     for path in ["/ct", "/many"] {
         for reader in [&scene.lee, &kim] {

@@ -191,7 +191,7 @@ fn what_is_put_again_after_a_revocation_lands_in_the_new_epoch() {
     // The same bytes: nothing to send, and nothing that he could not read before.
     let file = scene.solo.path().join("local");
     fs::write(&file, bytes_of(1, 100_000)).unwrap();
-    let again = patient.put(&PutSource::Path(file.clone()), &at("/ct/slice"), &Silent).unwrap();
+    let again = patient.put(&[Put::path(file.clone(), at("/ct/slice"))], &Silent).unwrap();
     assert_eq!((again.files_unchanged, again.sent_bytes < 10_000), (1, true), "{again:?}");
     scene.put(&patient, "/ct/slice", 2);
     let history = patient.history(&at("/ct/slice")).unwrap();
@@ -217,9 +217,9 @@ fn an_upload_resumed_after_a_revocation_is_sealed_under_the_new_epoch() {
     assert!(read_as(&doctor, &path).is_some());
     let file = scene.solo.path().join("large");
     fs::write(&file, bytes_of(6, 3_000_000)).unwrap();
-    let source = PutSource::Path(file);
+    let puts = [Put::path(file, at("/ct/slice"))];
     let stopped =
-        catch_unwind(AssertUnwindSafe(|| patient.put(&source, &at("/ct/slice"), &StopsBeforeCommit)));
+        catch_unwind(AssertUnwindSafe(|| patient.put(&puts, &StopsBeforeCommit)));
     assert!(stopped.is_err());
     patient.revoke(&at("/ct"), &scene.lee.handle()).unwrap();
     let resumed = patient.put(&source, &at("/ct/slice"), &Silent).unwrap();
@@ -239,7 +239,7 @@ fn a_writer_who_loses_access_while_he_puts_leaves_nothing() {
     let revoke = || drop(owner.revoke(&at("/ct"), &scene.lee.handle()).unwrap());
     let progress = AtPhase("committing", AtomicU32::new(0), &revoke);
     let doctor = scene.lee.connect();
-    let put = doctor.put(&PutSource::Path(file), &at(&scene.shared("ct/slice")), &progress);
+    let put = doctor.put(&[Put::path(file, at(&scene.shared("ct/slice")))], &progress);
     assert!(put.is_err());
     let patient = scene.ann.connect();
     let history = patient.history(&at("/ct/slice")).unwrap();

@@ -22,7 +22,7 @@ use ihfs_proto::ledger::{Reason, Refusal};
 use ihfs_proto::{HAS_CHUNKS_MAX, HEADER_BYTES_MAX, VOUCH_SOURCES_MAX};
 
 use super::access::{self, NotServed, Standing, Who};
-use super::{Service, blocking, broken, id, in_turn, malformed, not_allowed};
+use super::{Service, blocking, broken, full, id, in_turn, malformed, not_allowed};
 use crate::ledger::{Decided, Snapshot};
 use crate::pins::{self, ReadDeltaError};
 use crate::store::{AppendError, BindError, ReadError, Store, SyncError};
@@ -93,6 +93,7 @@ impl Service {
         if body.is_empty() {
             return Err(malformed("a chunk has bytes"));
         }
+        self.check_room()?;
         if asking.standing == Standing::Unknown {
             self.unanchored.take(asking.member, asking.record, body.len() as u64)?;
         }
@@ -113,6 +114,7 @@ impl Service {
 
     async fn vouch(&self, asking: &Asking, snapshot: Arc<Snapshot>, vouch: Vouch) -> Result<Answer, Refusal> {
         asking.check_may_write()?;
+        self.check_room()?;
         let voucher = Voucher {
             store: self.store.clone(),
             snapshot,
@@ -327,10 +329,6 @@ fn records(bytes: &[u8]) -> Result<Vec<RecordId>, Refusal> {
 
 fn missing_chunk(id: ChunkId) -> Refusal {
     Refusal::new(Reason::NotFound, id.as_bytes(), "this chunk is not here under the record: upload it")
-}
-
-fn full() -> Refusal {
-    Refusal::new(Reason::Full, &[], "the node's disk is full")
 }
 
 fn refuse_append(error: AppendError) -> Refusal {

@@ -42,6 +42,7 @@ impl Service {
 
     async fn deposit(&self, who: Who, ask: AskDeposit) -> Result<Answer, Refusal> {
         let deposit = read_deposit(who, ask)?;
+        self.check_room()?;
         let (custody, ledger) = (Arc::clone(&self.custody), Arc::clone(&self.ledger));
         blocking(move || {
             let owner = ledger.snapshot().owner_of(deposit.record).map_err(broken)?;

@@ -150,6 +150,7 @@ impl Service {
     /// Hands a transaction to consensus, and waits for the decision.
     pub(super) async fn submit(&self, signed: SignedTransaction) -> Result<Applied, Refusal> {
         let _place = self.turns.wait.try_acquire().map_err(|_| busy())?;
+        self.check_room()?;
         let id = signed.id();
         let submitted = self.ledger.submit(signed, SUBMIT_TIME_MAX).await;
         submitted.map(|height| Applied { height: height.0 }).map_err(|error| {
