@@ -83,8 +83,6 @@ pub struct Writing {
     /// Random bytes of the transaction: they salt an epoch that it opens.
     random: [u8; 32],
     epoch: Epoch,
-    /// Bytes of the chunks that the commit drops.
-    dropped_bytes: u64,
     /// How far each device's journal is in; as in the version before, unless a merge says otherwise.
     devices: Option<Vec<DeviceProgress>>,
 }
@@ -178,7 +176,7 @@ impl Client {
     ) -> Result<Writing, CommitError> {
         let sealer = self.sealer(&mut record, epoch)?;
         let uploader = Uploader::new(self.link.clone(), record.id, record.replicas.clone());
-        Ok(Writing { record, sealer, uploader, before, random, epoch, dropped_bytes: 0, devices: None })
+        Ok(Writing { record, sealer, uploader, before, random, epoch, devices: None })
     }
 
     fn must_rotate(&self, record: &Record) -> bool {
@@ -219,7 +217,7 @@ impl Client {
         edit: &TreeEdit<Fetcher>,
         sources: &[RecordId],
     ) -> Result<Prepared, CommitError> {
-        let Writing { record, sealer, mut uploader, before, epoch, dropped_bytes, devices, .. } = writing;
+        let Writing { record, sealer, mut uploader, before, epoch, devices, .. } = writing;
         let base = record.version();
         let mut pages = PackWriter::new(&sealer);
         let written = edit.write(&mut pages)?;
@@ -248,7 +246,7 @@ impl Client {
             root: root_id,
             delta: uploaded.delta,
             bytes_added: uploaded.added_bytes,
-            bytes_dropped: dropped_bytes,
+            bytes_dropped: uploaded.dropped_bytes,
             grant,
             receipts: uploaded.receipts,
         };
@@ -318,8 +316,7 @@ impl Writing {
 
     /// Lets a pinned chunk go. Only the owner may.
     pub(crate) fn drop_chunk(&mut self, chunk: ChunkId, size_bytes: u32) {
-        self.uploader.drop_chunk(chunk);
-        self.dropped_bytes += u64::from(size_bytes);
+        self.uploader.drop_chunk(chunk, size_bytes);
     }
 
     /// Names a chunk that stands under another record of the same owner.
