@@ -451,7 +451,7 @@ impl Pins {
     /// What another than the owner would drop stays.
     fn apply(&mut self, delta: Delta, by_owner: bool) {
         if by_owner {
-            let dropped = delta.dropped.iter().filter(|chunk| !delta.added.contains_key(chunk));
+            let dropped = delta.dropped.keys().filter(|chunk| !delta.added.contains_key(chunk));
             for chunk in dropped {
                 self.pinned.remove(chunk);
             }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ihfs_core::codec::{self, DecodeError};
 use ihfs_core::crypto::sign::BadSignature;
 use ihfs_core::ids::{ChainId, ChunkId, NodeId, RecordId};
-use ihfs_core::pins::{Delta, DeltaError};
+use ihfs_core::pins::{Delta, DeltaError, DeltaSummary};
 use ihfs_core::receipt::{RECEIPT_BYTES_MAX, Receipt, ReceiptSubject};
 use ihfs_core::sealed::SealedChunk;
 use ihfs_proto::chunk;
@@ -75,6 +75,8 @@ pub struct Uploaded {
     pub delta: ChunkId,
     /// Bytes that the delta adds.
     pub added_bytes: u64,
+    /// Bytes that it drops.
+    pub dropped_bytes: u64,
     /// Bytes that really crossed the network.
     pub sent_bytes: u64,
     /// The replicas' receipts.
@@ -131,8 +133,8 @@ impl Uploader {
     }
 
     /// Names a chunk that the record no longer needs. Only its owner may.
-    pub fn drop_chunk(&mut self, chunk: ChunkId) {
-        self.delta.dropped.insert(chunk);
+    pub fn drop_chunk(&mut self, chunk: ChunkId, size_bytes: u32) {
+        self.delta.dropped.insert(chunk, size_bytes);
     }
 
     /// The chunks that the commit names so far, with their stored bytes.
@@ -158,7 +160,7 @@ impl Uploader {
         let root_id = root.id();
         self.push(root)?;
         let mut delta_id = None;
-        let added_bytes = self.delta.summary().added_bytes;
+        let DeltaSummary { added_bytes, dropped_bytes, .. } = self.delta.summary();
         for chunk in self.delta.encode()? {
             delta_id = Some(chunk.id);
             let sealed =
@@ -168,9 +170,16 @@ impl Uploader {
         self.flush()?;
         self.drain()?;
         let delta = delta_id.expect("a delta has a head");
-        let subject = ReceiptSubject { chain, record: self.record, delta, root: root_id };
+        let subject = ReceiptSubject {
+            chain,
+            record: self.record,
+            delta,
+            root: root_id,
+            bytes_added: added_bytes,
+            bytes_dropped: dropped_bytes,
+        };
         let receipts = self.vouch(&subject, sources)?;
-        Ok(Uploaded { delta, added_bytes, sent_bytes: self.sent_bytes, receipts })
+        Ok(Uploaded { delta, added_bytes, dropped_bytes, sent_bytes: self.sent_bytes, receipts })
     }
 
     /// The delta's own chunks are not named by it.

@@ -92,8 +92,6 @@ pub struct Writing {
     epoch: Epoch,
     /// First ids of grants that end before the anchor: they are not issued again.
     ending: BTreeSet<GrantId>,
-    /// Bytes of the chunks that the commit drops.
-    dropped_bytes: u64,
     /// How far each device's journal is in; as in the version before, unless a merge says otherwise.
     devices: Option<Vec<DeviceProgress>>,
 }
@@ -206,8 +204,8 @@ impl Client {
     ) -> Result<Writing, CommitError> {
         let sealer = self.sealer(&mut record, epoch)?;
         let uploader = Uploader::new(self.link.clone(), record.id, record.replicas.clone());
-        let (ending, dropped_bytes, devices) = (BTreeSet::new(), 0, None);
-        Ok(Writing { record, sealer, uploader, before, random, epoch, ending, dropped_bytes, devices })
+        let (ending, devices) = (BTreeSet::new(), None);
+        Ok(Writing { record, sealer, uploader, before, random, epoch, ending, devices })
     }
 
     fn must_rotate(&self, record: &Record) -> bool {
@@ -248,8 +246,7 @@ impl Client {
         edit: &TreeEdit<Fetcher>,
         sources: &[RecordId],
     ) -> Result<Prepared, CommitError> {
-        let Writing { record, sealer, mut uploader, before, epoch, ending, dropped_bytes, devices, .. } =
-            writing;
+        let Writing { record, sealer, mut uploader, before, epoch, ending, devices, .. } = writing;
         let (live, base) = (record.epoch(), record.version());
         let mut pages = PackWriter::new(&sealer);
         let written = edit.write(&mut pages)?;
@@ -278,7 +275,7 @@ impl Client {
             root: root_id,
             delta: uploaded.delta,
             bytes_added: uploaded.added_bytes,
-            bytes_dropped: dropped_bytes,
+            bytes_dropped: uploaded.dropped_bytes,
             grant,
             receipts: uploaded.receipts,
         };
@@ -389,8 +386,7 @@ impl Writing {
 
     /// Lets a pinned chunk go. Only the owner may.
     pub(crate) fn drop_chunk(&mut self, chunk: ChunkId, size_bytes: u32) {
-        self.uploader.drop_chunk(chunk);
-        self.dropped_bytes += u64::from(size_bytes);
+        self.uploader.drop_chunk(chunk, size_bytes);
     }
 
     /// Names a chunk that stands under another record of the same owner.

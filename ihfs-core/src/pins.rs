@@ -19,7 +19,7 @@ pub const CHUNK_PINS_MAX: usize = 16_384;
 /// Most further chunks of a delta: with full chunks, 64 TiB in one anchor.
 pub const PARTS_MAX: usize = 4096;
 
-/// A chunk that becomes pinned.
+/// A chunk that becomes pinned, or is no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct Pin {
     /// Its address.
@@ -33,8 +33,8 @@ pub struct Pin {
 pub struct Delta {
     /// Chunks added, with their stored bytes.
     pub added: BTreeMap<ChunkId, u32>,
-    /// Chunks dropped; only the owner may.
-    pub dropped: BTreeSet<ChunkId>,
+    /// Chunks dropped, with their stored bytes; only the owner may.
+    pub dropped: BTreeMap<ChunkId, u32>,
 }
 
 /// The sums over a delta.
@@ -46,6 +46,8 @@ pub struct DeltaSummary {
     pub added_bytes: u64,
     /// Chunks dropped.
     pub dropped: u64,
+    /// Their stored bytes.
+    pub dropped_bytes: u64,
 }
 
 /// A delta chunk as it is stored.
@@ -70,7 +72,7 @@ pub struct DeltaHead {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct DeltaPart {
     /// Chunks dropped.
-    pub dropped: Vec<ChunkId>,
+    pub dropped: Vec<Pin>,
     /// Chunks added.
     pub added: Vec<Pin>,
 }
@@ -134,6 +136,7 @@ impl Delta {
             added: self.added.len() as u64,
             added_bytes: self.added.values().map(|size| u64::from(*size)).sum(),
             dropped: self.dropped.len() as u64,
+            dropped_bytes: self.dropped.values().map(|size| u64::from(*size)).sum(),
         }
     }
 
@@ -177,19 +180,20 @@ impl Delta {
     }
 
     fn extend(&mut self, part: DeltaPart) {
-        self.dropped.extend(part.dropped);
+        self.dropped.extend(part.dropped.into_iter().map(|pin| (pin.chunk, pin.size_bytes)));
         self.added.extend(part.added.into_iter().map(|pin| (pin.chunk, pin.size_bytes)));
     }
 
     fn items(&self) -> impl Iterator<Item = Change> {
-        let added = self.added.iter().map(|(chunk, size)| Pin { chunk: *chunk, size_bytes: *size });
-        self.dropped.iter().copied().map(Change::Drop).chain(added.map(Change::Add))
+        let pin = |(chunk, size): (&ChunkId, &u32)| Pin { chunk: *chunk, size_bytes: *size };
+        let dropped = self.dropped.iter().map(move |item| Change::Drop(pin(item)));
+        dropped.chain(self.added.iter().map(move |item| Change::Add(pin(item))))
     }
 }
 
 /// One change of a pin.
 enum Change {
-    Drop(ChunkId),
+    Drop(Pin),
     Add(Pin),
 }
 
@@ -219,7 +223,7 @@ impl DeltaPart {
         let mut part = Self::default();
         for item in items {
             match item {
-                Change::Drop(chunk) => part.dropped.push(chunk),
+                Change::Drop(pin) => part.dropped.push(pin),
                 Change::Add(pin) => part.added.push(pin),
             }
         }
@@ -233,7 +237,7 @@ impl DeltaPart {
 
     fn check_sizes(&self) -> Result<(), DeltaError> {
         let is_chunk = |size: u32| (1..=CHUNK_BYTES_MAX).contains(&(size as usize));
-        match self.added.iter().find(|pin| !is_chunk(pin.size_bytes)) {
+        match self.dropped.iter().chain(&self.added).find(|pin| !is_chunk(pin.size_bytes)) {
             Some(Pin { chunk, size_bytes }) => {
                 Err(DeltaError::ChunkSize { chunk: *chunk, size_bytes: *size_bytes })
             }
@@ -330,11 +334,13 @@ impl DeltaReader {
         if self.last_added.is_some() && !part.dropped.is_empty() {
             return Err(DeltaError::NotSorted);
         }
-        follow(&mut self.last_dropped, part.dropped.iter().copied())?;
+        follow(&mut self.last_dropped, part.dropped.iter().map(|pin| pin.chunk))?;
         follow(&mut self.last_added, part.added.iter().map(|pin| pin.chunk))?;
+        let bytes = |pins: &[Pin]| pins.iter().map(|pin| u64::from(pin.size_bytes)).sum::<u64>();
         self.sums.dropped += part.dropped.len() as u64;
+        self.sums.dropped_bytes += bytes(&part.dropped);
         self.sums.added += part.added.len() as u64;
-        self.sums.added_bytes += part.added.iter().map(|pin| u64::from(pin.size_bytes)).sum::<u64>();
+        self.sums.added_bytes += bytes(&part.added);
         Ok(())
     }
 }
@@ -378,7 +384,7 @@ mod tests {
     fn delta(added: u64, dropped: u64) -> Delta {
         Delta {
             added: (0..added).map(|number| (id(number), 1 + number as u32 % 1000)).collect(),
-            dropped: (added..added + dropped).map(id).collect(),
+            dropped: (added..added + dropped).map(|number| (id(number), 7)).collect(),
         }
     }
 
@@ -403,7 +409,7 @@ mod tests {
         let chunks = delta(3, 2).encode().unwrap();
         assert_eq!(
             chunks[0].id.to_string(),
-            "5976578d1998dc7d8ffae7c3fe759cbb84c7e973f0c618e72656f9dfb4a88579"
+            "a5045ded96b23bd6e091de00d12975c697012bad96d2a23f21db92bfc85640da"
         );
     }
 
@@ -425,7 +431,8 @@ mod tests {
     fn each_malformed_head_has_its_error() {
         let pin = |number| Pin { chunk: id(number), size_bytes: 5 };
         let head = |format, added: u64, added_bytes, part: DeltaPart| {
-            let summary = DeltaSummary { added, added_bytes, dropped: part.dropped.len() as u64 };
+            let dropped = part.dropped.len() as u64;
+            let summary = DeltaSummary { added, added_bytes, dropped, dropped_bytes: 5 * dropped };
             codec::encode(&DeltaHead { format, summary, parts: Vec::new(), first: part })
         };
         let (low, high) = if id(0) < id(1) { (0, 1) } else { (1, 0) };
@@ -442,6 +449,10 @@ mod tests {
         let wrong = Pin { chunk: id(0), size_bytes: u32::MAX };
         let size = DeltaError::ChunkSize { chunk: id(0), size_bytes: u32::MAX };
         assert_eq!(read(head(1, 1, 5, added(vec![wrong]))), size);
+        let dropped = |pins| DeltaPart { dropped: pins, added: Vec::new() };
+        assert_eq!(read(head(1, 0, 0, dropped(vec![wrong]))), size);
+        let light = Pin { chunk: id(0), size_bytes: 4 };
+        assert_eq!(read(head(1, 0, 0, dropped(vec![light]))), DeltaError::WrongSums);
         let long = read(vec![0; CHUNK_PLAINTEXT_MAX + 1]);
         assert!(matches!(long, DeltaError::Decode(DecodeError::TooLong { .. })));
         assert_eq!(read(vec![0x9b; 9]), DeltaError::Decode(DecodeError::Malformed));

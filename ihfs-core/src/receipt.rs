@@ -24,6 +24,10 @@ pub struct ReceiptSubject {
     pub delta: ChunkId,
     /// The root chunk.
     pub root: ChunkId,
+    /// Stored bytes of the chunks that the delta adds: the node has read it.
+    pub bytes_added: u64,
+    /// Stored bytes of the chunks that it drops.
+    pub bytes_dropped: u64,
 }
 
 /// A node's word for one [`ReceiptSubject`].
@@ -58,8 +62,8 @@ impl Receipt {
 }
 
 fn signed_bytes(subject: &ReceiptSubject, node: NodeId, placement: u64, expires: Time) -> Vec<u8> {
-    let ReceiptSubject { chain, record, delta, root } = subject;
-    codec::encode(&(chain, node, record, delta, root, placement, expires))
+    let ReceiptSubject { chain, record, delta, root, bytes_added, bytes_dropped } = subject;
+    codec::encode(&(chain, node, record, delta, root, bytes_added, bytes_dropped, placement, expires))
 }
 
 #[cfg(test)]
@@ -72,6 +76,8 @@ mod tests {
         record: RecordId::from_bytes([2; 32]),
         delta: ChunkId::from_bytes([3; 32]),
         root: ChunkId::from_bytes([4; 32]),
+        bytes_added: 8,
+        bytes_dropped: 9,
     };
 
     #[test]
@@ -81,6 +87,8 @@ mod tests {
         assert_eq!(receipt.verify(&SUBJECT), Ok(()));
         let other_root = ReceiptSubject { root: ChunkId::from_bytes([9; 32]), ..SUBJECT };
         assert_eq!(receipt.verify(&other_root), Err(BadSignature));
+        assert_eq!(receipt.verify(&ReceiptSubject { bytes_added: 9, ..SUBJECT }), Err(BadSignature));
+        assert_eq!(receipt.verify(&ReceiptSubject { bytes_dropped: 8, ..SUBJECT }), Err(BadSignature));
         assert_eq!(Receipt { expires: Time(8), ..receipt.clone() }.verify(&SUBJECT), Err(BadSignature));
         assert_eq!(Receipt { placement: 5, ..receipt }.verify(&SUBJECT), Err(BadSignature));
     }
@@ -90,6 +98,6 @@ mod tests {
         let key = SigningKey::from_seed(Secret::new([5; 32]));
         let bytes = codec::encode(&Receipt::sign(&key, &SUBJECT, 6, Time(7)));
         assert!(bytes.len() <= RECEIPT_BYTES_MAX);
-        assert_eq!(blake3::hash(&bytes).to_hex()[..16], *"36527b24fcadc644");
+        assert_eq!(blake3::hash(&bytes).to_hex()[..16], *"69e2fa2773b96fac");
     }
 }

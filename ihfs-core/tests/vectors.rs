@@ -293,7 +293,7 @@ fn chunks(table: &mut Table) {
     table.bytes("root.key", &GrantedKey::Snapshot(key).to_bytes()[1..]);
     let mut delta = Delta::default();
     delta.added.insert(ChunkId::of(b"added"), 1_000);
-    delta.dropped.insert(ChunkId::of(b"dropped"));
+    delta.dropped.insert(ChunkId::of(b"dropped"), 2_000);
     table.bytes("delta", &delta.encode().unwrap()[0].bytes);
     let many: Vec<u32> = (0..20_000).collect();
     delta.added = many.iter().map(|number| (ChunkId::of(&number.to_be_bytes()), 1 + number)).collect();
@@ -384,7 +384,14 @@ fn ledger(table: &mut Table) {
     table.bytes("certificate", codec::encode(&certificate));
     table.bytes("freshness", freshness_bytes(CHAIN, header.height, header.id(), &[8; 32]));
     let (delta, root) = (ChunkId::of(b"delta"), ChunkId::of(b"root"));
-    let subject = ReceiptSubject { chain: CHAIN, record: RECORD, delta, root };
+    let subject = ReceiptSubject {
+        chain: CHAIN,
+        record: RECORD,
+        delta,
+        root,
+        bytes_added: 1_000,
+        bytes_dropped: 2_000,
+    };
     table.bytes("receipt", codec::encode(&Receipt::sign(&signing_key(), &subject, 6, Time(7))));
 }
 

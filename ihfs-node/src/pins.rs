@@ -12,7 +12,7 @@ use ihfs_core::ids::{ChunkId, RecordId, Time, Version};
 use ihfs_core::ledger::lists::{ITEM_BYTES_MAX, ListKey};
 use ihfs_core::ledger::news::News;
 use ihfs_core::ledger::state::{RecordEntry, StateKey, VersionItem};
-use ihfs_core::pins::{DeltaError, DeltaReader};
+use ihfs_core::pins::{DeltaError, DeltaReader, DeltaSummary};
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 
@@ -39,6 +39,8 @@ pub(crate) struct WholeDelta {
     pub(crate) added: Vec<(ChunkId, u32)>,
     /// Chunks dropped.
     pub(crate) dropped: Vec<ChunkId>,
+    /// The sums over all of it.
+    pub(crate) summary: DeltaSummary,
     /// The delta's own chunks.
     pub(crate) chunks: Vec<(ChunkId, u32)>,
 }
@@ -63,7 +65,7 @@ pub(crate) fn read_delta(
     let mut whole = WholeDelta::default();
     let mut take = |part: ihfs_core::pins::DeltaPart| {
         whole.added.extend(part.added.iter().map(|pin| (pin.chunk, pin.size_bytes)));
-        whole.dropped.extend(part.dropped);
+        whole.dropped.extend(part.dropped.iter().map(|pin| pin.chunk));
     };
     let head = store.read(record, delta)?;
     let mut chunks = vec![(delta, length(&head))];
@@ -74,7 +76,7 @@ pub(crate) fn read_delta(
         chunks.push((next, length(&bytes)));
         take(reader.part(&bytes)?);
     }
-    reader.finish()?;
+    whole.summary = reader.finish()?;
     whole.chunks = chunks;
     Ok(whole)
 }

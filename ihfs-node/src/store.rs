@@ -340,8 +340,19 @@ impl Store {
     /// # Errors
     /// [`StoreFault`].
     pub fn is_bound(&self, record: RecordId, ids: &[ChunkId]) -> Result<Vec<bool>, StoreFault> {
-        let shared = &self.handle.shared;
-        ids.iter().map(|id| Ok(shared.lookup(record, *id)?.is_some_and(|found| !found.damaged))).collect()
+        Ok(self.sizes(record, ids)?.iter().map(Option::is_some).collect())
+    }
+
+    /// Bytes of each of these chunks, if the record has it, whole as far as known, durable or not yet.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    pub fn sizes(&self, record: RecordId, ids: &[ChunkId]) -> Result<Vec<Option<u32>>, StoreFault> {
+        let size = |id: &ChunkId| {
+            let found = self.handle.shared.lookup(record, *id)?.filter(|found| !found.damaged);
+            Ok(found.map(|found| found.location.length))
+        };
+        ids.iter().map(size).collect()
     }
 
     /// Binds chunks, which another record of the same owner has, to a record; none if one of them is

@@ -218,11 +218,10 @@ fn an_upload_resumed_after_a_revocation_is_sealed_under_the_new_epoch() {
     let file = scene.solo.path().join("large");
     fs::write(&file, bytes_of(6, 3_000_000)).unwrap();
     let puts = [Put::path(file, at("/ct/slice"))];
-    let stopped =
-        catch_unwind(AssertUnwindSafe(|| patient.put(&puts, &StopsBeforeCommit)));
+    let stopped = catch_unwind(AssertUnwindSafe(|| patient.put(&puts, &StopsBeforeCommit)));
     assert!(stopped.is_err());
     patient.revoke(&at("/ct"), &scene.lee.handle()).unwrap();
-    let resumed = patient.put(&source, &at("/ct/slice"), &Silent).unwrap();
+    let resumed = patient.put(&puts, &Silent).unwrap();
     assert!(resumed.sent_bytes > 3_000_000, "sealed again, not taken from before: {resumed:?}");
     assert_eq!(patient.stat(&at("/ct/slice")).unwrap().epoch, 1);
     assert_eq!(read_as(&patient, "/ct/slice"), Some(bytes_of(6, 3_000_000)));

@@ -171,9 +171,9 @@ pub struct Anchor {
     pub root: ChunkId,
     /// The chunk that lists the chunks added and dropped.
     pub delta: ChunkId,
-    /// Bytes of the chunks added.
+    /// Bytes of the chunks added, as the receipts say.
     pub bytes_added: u64,
-    /// Bytes of the chunks dropped; 0 by anyone but the owner.
+    /// Bytes of the chunks dropped, as the receipts say; 0 by anyone but the owner.
     pub bytes_dropped: u64,
     /// The write grant by which somebody other than the owner anchors.
     pub grant: Option<GrantId>,

@@ -102,7 +102,7 @@ fn a_whole_story_ends_in_a_pinned_block_and_state() {
     }
     let found =
         [first_eight(newest.id().as_bytes()), first_eight(ledger.root().as_bytes()), short(&transactions)];
-    assert_eq!(found, ["6c7110b3d6de278f", "3f4a534c91d9fb9a", "476c2f78cbe3d584"]);
+    assert_eq!(found, ["3ea4da1c971cc245", "41d163b22284711d", "f8d50e304d7540d9"]);
 }
 
 #[test]

@@ -104,6 +104,8 @@ fn a_receipt_about_something_else_is_refused() {
     let bad = Err(Refused::BadReceipt { node: node_id(2001) });
     assert_eq!(try_anchor(&mut world, record, |_, anchor| anchor.root = chunk(1)), bad);
     assert_eq!(try_anchor(&mut world, record, |_, anchor| anchor.delta = chunk(1)), bad);
+    assert_eq!(try_anchor(&mut world, record, |_, anchor| anchor.bytes_added += 1), bad);
+    assert_eq!(try_anchor(&mut world, record, |_, anchor| anchor.bytes_dropped += 1), bad);
     assert_eq!(try_anchor(&mut world, record, |_, anchor| anchor.receipts[0].expires = Time(u64::MAX)), bad);
     let stranger = try_anchor(&mut world, record, |_, anchor| anchor.receipts[0].node = node_id(2099));
     assert_eq!(stranger, Err(Refused::UnknownNode { node: node_id(2099) }));
@@ -136,8 +138,14 @@ fn a_receipt_by_an_unknown_placement_is_refused() {
     let mut world = World::new(1);
     let record = world.anchored(PATIENT);
     let refused = try_anchor(&mut world, record, |world, anchor| {
-        let subject =
-            ReceiptSubject { chain: world.ledger.chain(), record, delta: anchor.delta, root: anchor.root };
+        let subject = ReceiptSubject {
+            chain: world.ledger.chain(),
+            record,
+            delta: anchor.delta,
+            root: anchor.root,
+            bytes_added: anchor.bytes_added,
+            bytes_dropped: anchor.bytes_dropped,
+        };
         let key = world.node_key(node_id(2001));
         anchor.receipts[0] = Receipt::sign(&key, &subject, 9, world.now.plus_millis(HOUR));
     });
@@ -148,11 +156,29 @@ fn a_receipt_by_an_unknown_placement_is_refused() {
 fn an_anchor_cannot_drop_more_than_there_is() {
     let mut world = World::new(1);
     let record = world.anchored(PATIENT);
+    let drop = |bytes| {
+        move |world: &World, anchor: &mut Anchor| {
+            anchor.bytes_dropped = bytes;
+            anchor.receipts = world.receipts(anchor, 2);
+        }
+    };
     let bad = Err(Refused::BadSizes { record });
-    assert_eq!(try_anchor(&mut world, record, |_, anchor| anchor.bytes_dropped = 2001), bad);
-    assert_eq!(try_anchor(&mut world, record, |_, anchor| anchor.bytes_added = u64::MAX), bad);
-    assert_eq!(try_anchor(&mut world, record, |_, anchor| anchor.bytes_dropped = 2000), Ok(()));
+    assert_eq!(try_anchor(&mut world, record, drop(2001)), bad);
+    assert_eq!(try_anchor(&mut world, record, drop(2000)), Ok(()));
     assert_eq!(world.record(record).bytes, 0);
+}
+
+#[test]
+fn no_size_that_a_version_says_stops_the_versions_after_it() {
+    let mut world = World::new(1);
+    let record = world.anchored(PATIENT);
+    let huge = try_anchor(&mut world, record, |world, anchor| {
+        anchor.bytes_added = u64::MAX;
+        anchor.receipts = world.receipts(anchor, 2);
+    });
+    assert_eq!(huge, Ok(()));
+    assert_eq!(try_anchor(&mut world, record, |_, _| ()), Ok(()));
+    assert_eq!(world.record(record).bytes, u64::MAX);
 }
 
 #[test]

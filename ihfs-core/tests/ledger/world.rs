@@ -241,6 +241,8 @@ impl World {
             record: anchor.record,
             delta: anchor.delta,
             root: anchor.root,
+            bytes_added: anchor.bytes_added,
+            bytes_dropped: anchor.bytes_dropped,
         };
         let expires = self.now.plus_millis(RECEIPT_LIFE_MIN);
         Receipt::sign(&self.node_key(node), &subject, self.placement().version, expires)

@@ -12,6 +12,7 @@ use ihfs_core::codec;
 use ihfs_core::ids::{ChunkId, MemberId, RecordId, Time};
 use ihfs_core::ledger::news::News;
 use ihfs_core::ledger::state::{MemberEntry, RecordEntry, StateKey};
+use ihfs_core::pins::DeltaSummary;
 use ihfs_core::placement::{Placement, PlacementRule};
 use ihfs_core::receipt::{RECEIPT_LIFE_MIN, Receipt, ReceiptSubject};
 use ihfs_net::Message;
@@ -127,9 +128,10 @@ impl Service {
         let (key, chain) = (Arc::clone(&self.key), self.ledger.chain());
         let work = blocking(move || {
             let placement = voucher.check_placed(key.node())?;
-            let expires = voucher.make_durable()?;
+            let (sums, expires) = voucher.make_durable()?;
             let Voucher { asking: Asking { record, .. }, delta, root, .. } = voucher;
-            let subject = ReceiptSubject { chain, record, delta, root };
+            let DeltaSummary { added_bytes: bytes_added, dropped_bytes: bytes_dropped, .. } = sums;
+            let subject = ReceiptSubject { chain, record, delta, root, bytes_added, bytes_dropped };
             Ok(Receipt::sign(key.get(), &subject, placement, expires))
         });
         let receipt = in_turn(&self.turns.chunk, work).await?;
@@ -221,13 +223,14 @@ impl Voucher {
         Ok(member.map(|member| member.hospital).filter(|_| wanted))
     }
 
-    /// Everything that the delta adds, the delta itself and the root: here, under the record, durable, and kept
-    /// until the receipt that may then be signed has expired.
-    fn make_durable(&self) -> Result<Time, Refusal> {
+    /// Everything that the delta adds, of the sizes that it says, the delta itself and the root: here, under the
+    /// record, durable, and kept until the receipt that may then be signed has expired.
+    fn make_durable(&self) -> Result<(DeltaSummary, Time), Refusal> {
         let record = self.asking.record;
         let delta = pins::read_delta(&self.store, record, self.delta).map_err(refuse_delta)?;
         let mut ids: Vec<ChunkId> = delta.added.iter().map(|(id, _)| *id).collect();
         self.bind_missing(&ids)?;
+        self.check_sizes(&delta.added)?;
         ids.extend(delta.chunks.iter().map(|(id, _)| *id));
         ids.push(self.root);
         ids.sort_unstable();
@@ -235,7 +238,17 @@ impl Voucher {
         let later = self.now.max(self.snapshot.newest().time);
         let expires = later.plus_millis(RECEIPT_LIFE);
         self.store.sync(record, &ids, expires.plus_millis(KEEP_LONGER)).map_err(refuse_sync)?;
-        Ok(expires)
+        Ok((delta.summary, expires))
+    }
+
+    /// The sums go onto the ledger under this node's name: each chunk has the size that the delta says.
+    fn check_sizes(&self, added: &[(ChunkId, u32)]) -> Result<(), Refusal> {
+        let ids: Vec<ChunkId> = added.iter().map(|(id, _)| *id).collect();
+        let sizes = self.store.sizes(self.asking.record, &ids).map_err(broken)?;
+        match added.iter().zip(sizes).find(|((_, said), size)| *size != Some(*said)) {
+            Some(_) => Err(malformed("the delta says another size of a chunk than it has")),
+            None => Ok(()),
+        }
     }
 
     fn bind_missing(&self, ids: &[ChunkId]) -> Result<(), Refusal> {

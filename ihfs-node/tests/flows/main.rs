@@ -105,7 +105,7 @@ async fn a_record_is_put_shared_opened_read_and_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_anchored_is_pinned_and_a_writers_drops_are_ignored() {
+async fn what_is_anchored_is_pinned_and_a_writers_drops_are_refused() {
     let twin = Twin::new(1);
     let (_data, node, patient, doctor) = hospital(&twin).await;
     let record = patient.create([7; 32]).await;
@@ -115,7 +115,9 @@ async fn what_is_anchored_is_pinned_and_a_writers_drops_are_ignored() {
     let grant = patient.share_as(record, &doctor, 1, true).await.unwrap().grant;
     assert_eq!(reason(doctor.put(record, b"too early").await), Reason::NotOpened);
     doctor.open(grant).await.unwrap();
-    let report = doctor.save_as_writer(record, 1, grant, b"a report", chunk).await.unwrap();
+    let drops = doctor.save_as_writer(record, 1, grant, b"a report", &[(chunk, 12)]).await;
+    assert_eq!(reason(drops), Reason::Rules);
+    let report = doctor.save_as_writer(record, 1, grant, b"a report", &[]).await.unwrap();
     assert_eq!(node.pinning().wait_for(record, Version(2)).await.unwrap().chunks, 6);
     assert_eq!(patient.get(record, report).await.unwrap(), "a report");
     patient.revoke(record, doctor.id()).await;
@@ -264,7 +266,7 @@ async fn what_a_receipt_names_outlives_a_kill_and_can_be_anchored_then() {
     node.kill().await;
 
     let node = start(data.path(), &twin).await;
-    patient.submit(vec![anchor(record, 0, delta, root, receipt)]).await.unwrap();
+    patient.submit(vec![anchor(record, 0, (delta, root), 12, receipt)]).await.unwrap();
     node.kill().await;
     let node = start(data.path(), &twin).await;
     assert_eq!(node.pinning().wait_for(record, Version(1)).await.unwrap().chunks, 3);
@@ -286,6 +288,22 @@ async fn a_receipt_needs_every_chunk_that_the_delta_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sizes_that_the_node_has_not_seen_get_no_receipt_and_no_version() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, _) = hospital(&twin).await;
+    let record = patient.create([7; 32]).await;
+    let chunk = patient.put(record, b"sealed bytes").await.unwrap();
+    let (delta, root) = patient.put_delta(record, &[(chunk, 13)]).await;
+    assert_eq!(reason(patient.vouch(record, delta, root, &[]).await), Reason::Malformed);
+    let (delta, root) = patient.put_delta(record, &[(chunk, 12)]).await;
+    let receipt = patient.vouch(record, delta, root, &[]).await.unwrap();
+    let huge = anchor(record, 0, (delta, root), u64::MAX, receipt.clone());
+    assert_eq!(reason(patient.submit(vec![huge]).await), Reason::Rules);
+    patient.submit(vec![anchor(record, 0, (delta, root), 12, receipt)]).await.unwrap();
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn naming_a_chunk_in_ones_own_record_gives_nobody_its_bytes() {
     let twin = Twin::new(1);
     let (_data, node, patient, doctor) = hospital(&twin).await;
@@ -300,7 +318,7 @@ async fn naming_a_chunk_in_ones_own_record_gives_nobody_its_bytes() {
     let other = patient.create([9; 32]).await;
     let (delta, root) = patient.put_delta(other, &[(chunk, 12)]).await;
     let receipt = patient.vouch(other, delta, root, &[record]).await.unwrap();
-    patient.submit(vec![anchor(other, 0, delta, root, receipt)]).await.unwrap();
+    patient.submit(vec![anchor(other, 0, (delta, root), 12, receipt)]).await.unwrap();
     assert_eq!(patient.get(other, chunk).await.unwrap(), "sealed bytes");
     node.shutdown().await;
 }
@@ -314,7 +332,7 @@ async fn uploads_may_come_before_their_record() {
     let (delta, root) = patient.put_delta(record, &[(chunk, 12)]).await;
     let receipt = patient.vouch(record, delta, root, &[]).await.unwrap();
     assert_eq!(patient.create([7; 32]).await, record);
-    patient.submit(vec![anchor(record, 0, delta, root, receipt)]).await.unwrap();
+    patient.submit(vec![anchor(record, 0, (delta, root), 12, receipt)]).await.unwrap();
     assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
     node.shutdown().await;
 }

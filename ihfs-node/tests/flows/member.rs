@@ -263,27 +263,31 @@ impl Member {
         let id = self.put(record, bytes).await?;
         let (delta, root) = self.put_delta(record, &[(id, bytes.len() as u32)]).await;
         let receipt = self.vouch(record, delta, root, &[]).await?;
-        self.submit(vec![anchor(record, base, delta, root, receipt)]).await.map(|_| id)
+        let anchor = anchor(record, base, (delta, root), bytes.len() as u64, receipt);
+        self.submit(vec![anchor]).await.map(|_| id)
     }
 
-    /// The same, by a writer under his grant; his delta also drops a chunk.
+    /// The same, by a writer under his grant; his delta also drops chunks.
     pub async fn save_as_writer(
         &self,
         record: RecordId,
         base: u64,
         grant: GrantId,
         bytes: &[u8],
-        dropped: ChunkId,
+        dropped: &[(ChunkId, u32)],
     ) -> Result<ChunkId, Refusal> {
         let id = self.put(record, bytes).await?;
         let added = BTreeMap::from([(id, bytes.len() as u32)]);
-        let delta = Delta { added, dropped: [dropped].into() }.encode().unwrap().pop().unwrap();
+        let delta = Delta { added, dropped: dropped.iter().copied().collect() };
+        let dropped_bytes = delta.summary().dropped_bytes;
+        let delta = delta.encode().unwrap().pop().unwrap();
         self.put(record, &delta.bytes).await?;
         let root = self.put(record, b"a writer's root").await?;
         let receipt = self.vouch(record, delta.id, root, &[]).await?;
-        let mut operation = anchor(record, base, delta.id, root, receipt);
+        let mut operation = anchor(record, base, (delta.id, root), bytes.len() as u64, receipt);
         if let Operation::Anchor(anchor) = &mut operation {
             anchor.grant = Some(grant);
+            anchor.bytes_dropped = dropped_bytes;
         }
         self.submit(vec![operation]).await.map(|_| id)
     }
@@ -402,14 +406,21 @@ impl Member {
     }
 }
 
-pub fn anchor(record: RecordId, base: u64, delta: ChunkId, root: ChunkId, receipt: Receipt) -> Operation {
+/// The anchor of a version that adds this many bytes.
+pub fn anchor(
+    record: RecordId,
+    base: u64,
+    (delta, root): (ChunkId, ChunkId),
+    bytes_added: u64,
+    receipt: Receipt,
+) -> Operation {
     Operation::Anchor(Anchor {
         record,
         epoch: Epoch(0),
         base: Version(base),
         root,
         delta,
-        bytes_added: 1,
+        bytes_added,
         bytes_dropped: 0,
         grant: None,
         receipts: vec![receipt],

@@ -61,11 +61,9 @@ pub(super) fn anchor(work: &mut Work<'_>, asking: &Asking, anchor: &Anchor) -> R
         return Err(Refused::Conflict { record, head, base: anchor.base }.into());
     }
     check_receipts(work, &entry, anchor)?;
-    entry.bytes = entry
-        .bytes
-        .checked_add(anchor.bytes_added)
-        .and_then(|bytes| bytes.checked_sub(anchor.bytes_dropped))
-        .ok_or(Refused::BadSizes { record })?;
+    // Saturates: no writer can make the sum one that nothing can be added to any more.
+    let grown = entry.bytes.saturating_add(anchor.bytes_added);
+    entry.bytes = grown.checked_sub(anchor.bytes_dropped).ok_or(Refused::BadSizes { record })?;
     let item = version_item(work, asking, anchor);
     entry.head = Some(Head {
         version: item.version,
@@ -186,8 +184,9 @@ fn check_receipt(work: &Work<'_>, anchor: &Anchor, receipt: &Receipt, newest: u6
     if receipt.expires <= work.place.time {
         return Err(Refused::ReceiptExpired { node });
     }
-    let Anchor { record, delta, root, .. } = *anchor;
-    let subject = ReceiptSubject { chain: work.place.chain, record, delta, root };
+    let Anchor { record, delta, root, bytes_added, bytes_dropped, .. } = *anchor;
+    let chain = work.place.chain;
+    let subject = ReceiptSubject { chain, record, delta, root, bytes_added, bytes_dropped };
     if receipt.placement > newest || receipt.verify(&subject).is_err() {
         return Err(Refused::BadReceipt { node });
     }
