@@ -30,8 +30,6 @@ pub use shares::{CustodyFault, Deposit};
 pub const RELEASE_TIME_MAX: u64 = 15 * 60 * 1000;
 /// Longest that a share may be kept without a grant: twice the life of a transaction, in milliseconds.
 const KEEP_MAX: u64 = 48 * 60 * 60 * 1000;
-/// How long an orphan stays by this machine's clock when no block comes, in milliseconds.
-const ORPHAN_GRACE: u64 = 24 * 60 * 60 * 1000;
 /// Most openings remembered: a quarter of an hour of full blocks. The oldest go first; their readers open again.
 const OPENINGS_MAX: usize = 100_000;
 /// Most shares of one member that no grant names yet.
@@ -337,8 +335,9 @@ impl Custody {
         let gone = self.shares.sweep(|grant, keep_until| {
             let entry: Option<GrantEntry> = snapshot.read(&StateKey::Grant(grant))?;
             let newest = snapshot.newest().time;
-            // No block before it can name the grant any more; on an idle ledger a day is enough.
-            let is_over = newest > keep_until || now > keep_until.plus_millis(ORPHAN_GRACE);
+            // A block that names the grant is no later than this. By header time alone: a node that was away, or has
+            // an old ledger, may know neither that block nor, yet, those after it.
+            let is_over = newest > keep_until;
             Ok(match entry {
                 Some(entry) if is_done(&entry, now, newest) => Fate::Destroy,
                 Some(entry) if is_custodian(&entry, node) => Fate::Keep,

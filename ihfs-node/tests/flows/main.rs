@@ -157,6 +157,38 @@ async fn a_restored_custodian_destroys_what_the_ledger_ended_before_it_serves() 
     node.shutdown().await;
 }
 
+/// A clock that goes four days ahead: longer than any share is kept without a grant.
+fn after_four_days() -> Time {
+    system_clock().plus_millis(4 * 24 * 60 * 60 * 1000)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_custodian_with_an_old_ledger_destroys_no_share_that_a_newer_block_names() {
+    let twin = Twin::new(1);
+    let (data, node, patient, doctor) = hospital(&twin).await;
+    let record = patient.create([7; 32]).await;
+    patient.save(record, 0, b"sealed bytes").await.unwrap();
+    node.shutdown().await;
+    let (ledger, old) = (data.path().join("ledger.redb"), data.path().join("old"));
+    std::fs::copy(&ledger, &old).unwrap();
+
+    let node = start(data.path(), &twin).await;
+    let shared = patient.share(record, &doctor, 1).await.unwrap();
+    node.shutdown().await;
+    let newer = data.path().join("newer");
+    std::fs::rename(&ledger, &newer).unwrap();
+    std::fs::copy(&old, &ledger).unwrap();
+
+    let node = start_by(data.path(), &twin, after_four_days).await;
+    assert_eq!(node.custody().count().unwrap(), 1);
+    node.shutdown().await;
+    std::fs::rename(&newer, &ledger).unwrap();
+    let node = start(data.path(), &twin).await;
+    let opening = doctor.open(shared.grant).await.unwrap();
+    assert!(doctor.release(opening, shared.grant).await.is_ok());
+    node.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_device_is_served_and_a_removed_one_is_a_guest_from_the_next_block() {
     let twin = Twin::new(1);
