@@ -477,7 +477,7 @@ fn a_revoked_reader_who_names_the_old_chunks_gets_nothing() {
     }
     assert_eq!(name_chunk(&liar, ct, chunk, &[]), Reason::NoGrant);
     for record in [own, writable, ct] {
-        let fetcher = Fetcher::new(liar.link(), record, vec![liar.node()]);
+        let fetcher = Fetcher::new(&liar.link(), record, vec![liar.node()]);
         assert!(fetcher.chunk(chunk).is_err());
     }
     assert_eq!(
