@@ -749,10 +749,10 @@ mod tests {
         let id = |number: u8| ChunkId::of(&[number]);
         let mut pins = Pins::default();
         let added = [(id(1), 10), (id(2), 20)].into();
-        pins.apply(Delta { added, dropped: BTreeSet::new() }, false);
-        pins.apply(Delta { added: BTreeMap::new(), dropped: [id(1)].into() }, false);
+        pins.apply(Delta { added, dropped: BTreeMap::new() }, false);
+        pins.apply(Delta { added: BTreeMap::new(), dropped: [(id(1), 10)].into() }, false);
         assert_eq!(pins.pinned.len(), 2);
-        pins.apply(Delta { added: [(id(1), 10)].into(), dropped: [id(1), id(2)].into() }, true);
+        pins.apply(Delta { added: [(id(1), 10)].into(), dropped: [(id(1), 10), (id(2), 10)].into() }, true);
         assert_eq!(pins.pinned, [(id(1), 10)].into());
         assert_eq!(pins.ever.len(), 2);
     }
