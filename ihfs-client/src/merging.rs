@@ -1,18 +1,15 @@
 //! Committing an edit that was made on an older version: when another device was faster, both are merged three
 //! ways, and what does not merge becomes a conflict copy.
 
-use ihfs_core::crypto::derive::Role;
-
 use ihfs_core::ids::{ChunkId, Epoch};
 use ihfs_core::merge::{Conflict, CopyLabel, MergeError, Merged, merge};
-use ihfs_core::sealed::{CHUNK_PLAINTEXT_MAX, PackWriter};
+use ihfs_core::sealed::PackWriter;
 use ihfs_core::tree::edit::TreeEdit;
-use ihfs_core::tree::file::{Extent, FileContent, FileContentBuilder};
 use ihfs_core::tree::root::Root;
 
 use crate::client::{Client, now};
+use crate::edit::EditingError;
 use crate::fetch::{FetchError, Fetcher};
-use crate::location::Location;
 use crate::record::{Access, Record, RecordError};
 use crate::resolve::ResolveError;
 use crate::retry::{LostRace, again};
@@ -24,6 +21,9 @@ pub enum MergingError {
     /// The location was not found.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
+    /// The change was not made.
+    #[error(transparent)]
+    Editing(#[from] EditingError),
     /// The change was not committed. After [`CommitError::EpochMoved`] the content must be sealed again.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -39,42 +39,6 @@ impl LostRace for MergingError {
     }
 }
 
-/// Changes to one record, made on the version that was newest when they began, and committed as one.
-pub struct Draft {
-    writing: Writing,
-    edit: TreeEdit<Fetcher>,
-}
-
-impl Draft {
-    /// The record's tree, to be changed. Paths begin at the record's top.
-    pub const fn edit(&mut self) -> &mut TreeEdit<Fetcher> {
-        &mut self.edit
-    }
-
-    /// Seals and uploads the bytes of a file, for [`Self::edit`] to name.
-    ///
-    /// # Errors
-    /// [`CommitError::Upload`].
-    pub fn content(&mut self, bytes: &[u8]) -> Result<FileContent, CommitError> {
-        let Writing { sealer, uploader, .. } = &mut self.writing;
-        let (mut lists, mut builder) = (PackWriter::new(sealer), FileContentBuilder::new());
-        for bytes in bytes.chunks(CHUNK_PLAINTEXT_MAX) {
-            let (piece, chunk) = sealer.seal_chunk(Role::Content, bytes);
-            uploader.push(chunk)?;
-            let extent = Extent::piece(piece).expect("no piece is empty");
-            builder.push(extent, &mut lists).expect("what is in memory is no longer than a file may be");
-        }
-        let mut content = builder.finish(&mut lists);
-        lists.close();
-        for pack in lists.take_closed() {
-            self.edit.source().keep(pack.clone());
-            uploader.push(pack)?;
-        }
-        content.for_each_ref(&mut |piece| *piece = lists.resolve(piece.clone()));
-        Ok(content)
-    }
-}
-
 /// What the first attempt sealed and uploaded.
 struct Sealed<'a> {
     ours: &'a TreeEdit<Fetcher>,
@@ -84,27 +48,17 @@ struct Sealed<'a> {
 }
 
 impl Client {
-    /// Begins to change the record that holds `at`, from its newest version.
-    ///
-    /// # Errors
-    /// [`MergingError`].
-    pub fn draft(&self, at: &Location) -> Result<Draft, MergingError> {
-        let spot = self.resolve(at)?;
-        let edit = TreeEdit::new(spot.tree.root().clone(), spot.tree.source().clone());
-        Ok(Draft { writing: self.write_record(spot.record)?, edit })
-    }
-
-    /// Commits a draft. If the record has moved on since the draft began, merges the two; conflict copies are
+    /// Commits an edit. If the record has moved on since the edit began, merges the two; conflict copies are
     /// named by `device`.
     ///
     /// # Errors
     /// [`MergingError`].
-    pub fn commit_merging(
+    pub(crate) fn commit_merging(
         &self,
-        draft: Draft,
+        writing: Writing,
+        edit: TreeEdit<Fetcher>,
         device: &str,
     ) -> Result<(Committed, Vec<Conflict>), MergingError> {
-        let Draft { writing, edit } = draft;
         let record = writing.record.clone();
         let sealed = Sealed { ours: &edit, added: writing.uploader.added(), epoch: writing.epoch(), device };
         match self.commit(writing, &edit, &[]) {

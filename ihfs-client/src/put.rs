@@ -24,7 +24,6 @@ use crate::upload::UploadError;
 use crate::writing::CommitError;
 
 mod local;
-mod old;
 mod placing;
 mod reading;
 

@@ -17,7 +17,7 @@ use ihfs_core::tree::{ChunkSource, Found, TreeError};
 
 use crate::call::Call;
 use crate::client::Client;
-use crate::fetch::{FetchError, PREFETCH_MAX};
+use crate::fetch::{FetchError, Fetcher, PREFETCH_MAX};
 use crate::location::Location;
 use crate::record::{OpenTree, Record, RecordError};
 use crate::resolve::ResolveError;
@@ -126,7 +126,7 @@ impl Snapshot {
         range: Range<u64>,
         take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        read(&self.tree, content, range, take)
+        read(self.tree.source(), content, range, take)
     }
 
     /// Asks for the chunks that hold bytes of `range`, as many as are kept at once, and returns without them.
@@ -148,7 +148,7 @@ pub(crate) fn read_small(
     limit_bytes: u64,
 ) -> Result<Vec<u8>, RecordError> {
     let mut bytes = Vec::new();
-    read::<RecordError>(tree, content, 0..limit_bytes, &mut |part| {
+    read::<RecordError>(tree.source(), content, 0..limit_bytes, &mut |part| {
         bytes.extend_from_slice(part);
         Ok(())
     })?;
@@ -163,8 +163,9 @@ pub(crate) fn chunk_of(piece: &Ref) -> Option<ChunkId> {
     }
 }
 
-fn read<E: From<RecordError>>(
-    tree: &OpenTree,
+/// Calls `take` with the bytes of `range` in order, as [`Snapshot::read`] does.
+pub(crate) fn read<E: From<RecordError>>(
+    chunks: &Fetcher,
     content: &FileContent,
     range: Range<u64>,
     take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
@@ -175,11 +176,11 @@ fn read<E: From<RecordError>>(
     while at < end {
         // Asked for in halves, so that the next half is on its way while this one is read.
         if window.len() <= PREFETCH_MAX / 2 && listed < end {
-            let extents = content.extents(tree.source(), listed..end, PREFETCH_MAX / 2);
+            let extents = content.extents(chunks, listed..end, PREFETCH_MAX / 2);
             let extents = extents.map_err(RecordError::from)?;
             listed = extents.last().map_or(end, |placed| placed.start + placed.extent.size_bytes());
             let pieces = extents.iter().filter_map(|placed| placed.extent.as_piece());
-            tree.source().prefetch(pieces.filter_map(chunk_of));
+            chunks.prefetch(pieces.filter_map(chunk_of));
             window.extend(extents);
             continue;
         }
@@ -189,7 +190,7 @@ fn read<E: From<RecordError>>(
             RawExtent::Hole(_) => give_zeros(until - from, take)?,
             RawExtent::Piece(piece) => {
                 let (skip, wanted) = ((from - start) as usize, (until - from) as usize);
-                take(&open_piece(tree, piece, skip, wanted)?)?;
+                take(&open_piece(chunks, piece, skip, wanted)?)?;
             }
         }
         at = until;
@@ -197,9 +198,9 @@ fn read<E: From<RecordError>>(
     Ok(())
 }
 
-fn open_piece(tree: &OpenTree, piece: &Ref, skip: usize, wanted: usize) -> Result<Vec<u8>, RecordError> {
+fn open_piece(chunks: &Fetcher, piece: &Ref, skip: usize, wanted: usize) -> Result<Vec<u8>, RecordError> {
     let Some(id) = chunk_of(piece) else { return Err(TreeError::Unwritten.into()) };
-    let chunk = tree.source().chunk(id)?;
+    let chunk = chunks.chunk(id)?;
     if skip == 0 && wanted == piece.size as usize {
         return Ok(chunk.open(piece)?);
     }

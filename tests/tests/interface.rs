@@ -6,13 +6,17 @@ use std::time::Duration;
 use ihfs_client::call::{Call, Purpose};
 use ihfs_client::changes::Change;
 use ihfs_client::client::Client;
+use ihfs_client::edit::{Edit, EditingError};
 use ihfs_client::fetch::FetchError;
 use ihfs_client::received::OpeningError;
 use ihfs_client::record::RecordError;
 use ihfs_client::resolve::ResolveError;
 use ihfs_client::snapshot::Snapshot;
-use ihfs_core::ids::Version;
-use ihfs_core::tree::entry::{Content, Item};
+use ihfs_client::writing::CommitError;
+use ihfs_core::cut::ReadAt;
+use ihfs_core::ids::{FileId, Version};
+use ihfs_core::tree::edit::Overwrite;
+use ihfs_core::tree::entry::{Content, Item, Metadata};
 use ihfs_core::tree::file::FileContent;
 use ihfs_core::tree::name::Name;
 use ihfs_core::tree::reader::Listing;
@@ -67,6 +71,117 @@ fn a_snapshot_stays_as_it_was_and_reads_any_range() {
         let listed: Vec<Name> = entries.into_iter().map(|entry| entry.name).collect();
         assert_eq!(listed, names.into_iter().map(name).collect::<Vec<_>>());
     }
+}
+
+/// Numbers that are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// Changes a file in one way of many, and what it should hold in the same way.
+fn change(edit: &mut Edit, path: &[Name], bytes: &mut Vec<u8>, random: &mut Random) {
+    let (start, length) = (random.below(3_000_000) as usize, random.below(1_200_000) as usize);
+    match random.below(6) {
+        0 => {
+            edit.set_len(path, start as u64).unwrap();
+            bytes.resize(start, 0);
+        }
+        1 => {
+            edit.punch(path, start as u64..(start + length) as u64).unwrap();
+            let end = (start + length).min(bytes.len());
+            if let Some(punched) = bytes.get_mut(start..end) {
+                punched.fill(0);
+            }
+        }
+        2 => {
+            *bytes = bytes_of(random.below(200) as u8 + 1, length);
+            edit.replace(path, &Bytes(bytes.clone())).unwrap();
+        }
+        _ => {
+            let written = bytes_of(random.below(200) as u8 + 1, length / (1 + random.below(900) as usize));
+            edit.write_at(path, start as u64, &written).unwrap();
+            if !written.is_empty() {
+                bytes.resize(bytes.len().max(start + written.len()), 0);
+                bytes[start..start + written.len()].copy_from_slice(&written);
+            }
+        }
+    }
+}
+
+/// Bytes that are read like a file.
+struct Bytes(Vec<u8>);
+
+impl ReadAt for Bytes {
+    type Error = std::io::Error;
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let Ok(read) = self.0.as_slice().read_at(offset, buffer);
+        Ok(read)
+    }
+
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
+#[test]
+fn an_edit_of_any_ranges_reads_back_as_a_plain_file_would() {
+    let scene = Scene::new();
+    let client = scene.ann.connect();
+    let path = [name("ct"), name("slice")];
+    let (mut bytes, mut random) = (bytes_of(1, 100_000), Random(7));
+    for _ in 0..8 {
+        let (mut edit, _) = client.edit_at(&at("/")).unwrap();
+        for _ in 0..5 {
+            change(&mut edit, &path, &mut bytes, &mut random);
+        }
+        edit.commit().unwrap();
+        let found = read_as(&client, "/ct/slice").unwrap();
+        assert!(found == bytes, "{} and {} bytes", found.len(), bytes.len());
+    }
+}
+
+#[test]
+fn an_edit_changes_names_and_bytes_in_order_and_commits_once() {
+    let scene = Scene::new();
+    let client = scene.ann.connect();
+    let before = snapshot(&client, "/");
+    let mut edit = client.edit(&before).unwrap();
+    let (old, new) = ([name("ct"), name("slice")], [name("ct"), name("renamed")]);
+    edit.write_at(&old, 10, b"written").unwrap();
+    edit.rename(&old, &new, Overwrite::Refuse).unwrap();
+    edit.write_at(&new, 12, b"again").unwrap();
+    edit.create(&old, new_file()).unwrap();
+    edit.write_at(&old, 3, b"x").unwrap();
+    edit.create(&[name("gone")], new_file()).unwrap();
+    edit.write_at(&[name("gone")], 0, b"gone").unwrap();
+    edit.remove(&[name("gone")]).unwrap();
+    assert!(matches!(edit.lookup(&[name("gone")]).unwrap(), Found::Missing { .. }));
+    assert!(matches!(edit.write_at(&path_of("/ct"), 0, b"x"), Err(EditingError::NotAFile)));
+    let committed = edit.commit().unwrap();
+    assert_eq!(committed.version, before.version().0 + 1);
+    let mut expected = bytes_of(1, 100_000);
+    expected[10..17].copy_from_slice(b"wragain");
+    expected[10..12].copy_from_slice(b"wr");
+    assert!(read_as(&client, "/ct/renamed").unwrap() == expected);
+    assert_eq!(read_as(&client, "/ct/slice"), Some(b"\0\0\0x".to_vec()));
+    let late = client.edit(&before).unwrap();
+    assert!(matches!(late.commit(), Err(EditingError::Commit(CommitError::Conflict { .. }))));
+}
+
+fn new_file() -> Item {
+    Item { id: FileId(7), content: Content::File(FileContent::EMPTY), metadata: Metadata::default() }
+}
+
+fn path_of(text: &str) -> Vec<Name> {
+    at(text).path().to_vec()
 }
 
 #[test]

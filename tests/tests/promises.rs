@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ihfs_client::book::Contact;
 use ihfs_client::client::Client;
+use ihfs_client::edit::Edit;
 use ihfs_client::get::GetOptions;
 use ihfs_client::home::Home;
 use ihfs_client::join::recover;
-use ihfs_client::merging::{Draft, MergingError};
+use ihfs_client::merging::MergingError;
 use ihfs_client::progress::{Progress, Silent};
 use ihfs_client::put::{Put, PutError};
 use ihfs_client::share::{ShareError, ShareOptions};
@@ -256,10 +257,14 @@ fn path(text: &str) -> Vec<Name> {
     at(text).path().to_vec()
 }
 
-/// Puts new bytes into a file of a draft.
-fn write(draft: &mut Draft, file: &str, seed: u8) {
-    let content = draft.content(&bytes_of(seed, 100_000)).unwrap();
-    draft.edit().set_content(&path(file), content).unwrap();
+/// Begins to change the vault.
+fn begin(device: &Client) -> Edit {
+    device.edit_at(&at("/")).unwrap().0
+}
+
+/// Writes new bytes into a file.
+fn write(edit: &mut Edit, file: &str, seed: u8) {
+    edit.write_at(&path(file), 0, &bytes_of(seed, 100_000)).unwrap();
 }
 
 #[test]
@@ -269,19 +274,19 @@ fn of_two_devices_changes_to_one_record_none_is_lost() {
     for (file, seed) in [("/ct/ours", 2), ("/ct/both", 3), ("/ct/deleted", 4), ("/ct/edited", 5)] {
         scene.put(&laptop, file, seed);
     }
-    let (mut ours, mut theirs) = (laptop.draft(&at("/ct")).unwrap(), phone.draft(&at("/ct")).unwrap());
+    let (mut ours, mut theirs) = (begin(&laptop), begin(&phone));
     write(&mut ours, "/ct/ours", 12);
     write(&mut ours, "/ct/both", 13);
-    ours.edit().remove(&path("/ct/deleted")).unwrap();
+    ours.remove(&path("/ct/deleted")).unwrap();
     write(&mut ours, "/ct/edited", 15);
     write(&mut theirs, "/ct/slice", 21);
     write(&mut theirs, "/ct/both", 23);
     write(&mut theirs, "/ct/deleted", 24);
-    theirs.edit().remove(&path("/ct/edited")).unwrap();
+    theirs.remove(&path("/ct/edited")).unwrap();
 
-    let (first, none) = phone.commit_merging(theirs, "phone").unwrap();
+    let (first, none) = theirs.commit_merging("phone").unwrap();
     assert_eq!(none, []);
-    let (second, conflicts) = laptop.commit_merging(ours, "laptop").unwrap();
+    let (second, conflicts) = ours.commit_merging("laptop").unwrap();
     assert_eq!(second.version, first.version + 1);
     let copy = conflicts.iter().find_map(|conflict| match conflict {
         Conflict::Copied { path: at, copy } if *at == path("/ct/both") => copy.last(),
@@ -317,10 +322,10 @@ fn two_devices_that_commit_at_one_moment_both_stand_afterwards() {
     std::thread::scope(|threads| {
         for (device, file, seed) in &devices {
             threads.spawn(|| {
-                let mut draft = device.draft(&at("/ct")).unwrap();
-                write(&mut draft, file, *seed);
+                let mut edit = begin(device);
+                write(&mut edit, file, *seed);
                 start.wait();
-                let (_, conflicts) = device.commit_merging(draft, "device").unwrap();
+                let (_, conflicts) = edit.commit_merging("device").unwrap();
                 assert_eq!(conflicts, []);
             });
         }
@@ -333,15 +338,14 @@ fn two_devices_that_commit_at_one_moment_both_stand_afterwards() {
 }
 
 #[test]
-fn a_draft_that_a_revocation_overtakes_is_told_so() {
+fn an_edit_that_a_revocation_overtakes_is_told_so() {
     let scene = Scene::new();
     scene.share("/ct", &for_treatment());
     let (laptop, phone) = (scene.ann.connect(), second_device(&scene));
-    let mut draft = laptop.draft(&at("/ct")).unwrap();
-    let content = draft.content(&bytes_of(2, 100_000)).unwrap();
-    draft.edit().set_content(&path("/slice"), content).unwrap();
+    let (mut edit, _) = laptop.edit_at(&at("/ct")).unwrap();
+    write(&mut edit, "/slice", 2);
     phone.revoke(&at("/ct"), &scene.lee.handle()).unwrap();
-    let told = laptop.commit_merging(draft, "laptop");
+    let told = edit.commit_merging("laptop");
     assert!(matches!(told, Err(MergingError::Commit(CommitError::EpochMoved { .. }))), "{told:?}");
     assert_eq!(read_as(&laptop, "/ct/slice"), Some(bytes_of(1, 100_000)));
 }

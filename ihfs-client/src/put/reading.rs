@@ -18,11 +18,11 @@ use ihfs_core::tree::name::{DEPTH_MAX, Name};
 use ihfs_core::tree::{Found, TreeError};
 
 use super::local::{Held, Input, LocalFile, local_error, metadata};
-use super::old::OldPieces;
 use super::placing::{Placing, Read, Step, must_fit};
 use super::{PutError, Putting};
 use crate::fetch::Fetcher;
 use crate::location::Location;
+use crate::old::OldPieces;
 use crate::record::{OpenTree, Record, RecordError, Sealers};
 use crate::upload::Uploader;
 use crate::writing::{CommitError, Writing};
@@ -236,7 +236,7 @@ impl<'a, 'c> Reading<'a, 'c> {
         standing: Option<&Item>,
     ) -> Result<Read, SealError> {
         self.putting.progress.file(&self.at(path).to_string());
-        let old = OldPieces::of(self.tree, standing)?;
+        let old = OldPieces::of(self.tree.source(), standing)?;
         let plan = cut(file).map_err(SealError::Local)?;
         let many = plan.pieces().take(DEFERRED_PIECES_MAX + 1).count() > DEFERRED_PIECES_MAX;
         let mut builder = FileContentBuilder::new();

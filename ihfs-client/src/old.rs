@@ -5,25 +5,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use ihfs_core::crypto::derive::{PieceKey, Role};
 use ihfs_core::sealed::{Ref, Source};
 use ihfs_core::tree::entry::{Content, Item};
+use ihfs_core::tree::file::FileContent;
 
-use crate::record::{OpenTree, RecordError, Sealers};
+use crate::fetch::Fetcher;
+use crate::record::{RecordError, Sealers};
 
 /// Pieces of a file as it was, by what their key would be.
 #[derive(Default)]
-pub(super) struct OldPieces {
+pub(crate) struct OldPieces {
     /// None when no file was there.
-    pub(super) size: Option<u64>,
+    pub(crate) size: Option<u64>,
     sources: BTreeSet<Source>,
     refs: BTreeMap<(Source, u32, [u8; 32]), Ref>,
 }
 
 impl OldPieces {
     /// Those of what stands there, if that is a file.
-    pub(super) fn of(tree: &OpenTree, standing: Option<&Item>) -> Result<Self, RecordError> {
-        let mut old = Self::default();
-        let Some(Item { content: Content::File(content), .. }) = standing else { return Ok(old) };
-        old.size = Some(content.size_bytes());
-        for placed in content.extents(tree.source(), 0..content.size_bytes(), usize::MAX)? {
+    pub(crate) fn of(chunks: &Fetcher, standing: Option<&Item>) -> Result<Self, RecordError> {
+        match standing {
+            Some(Item { content: Content::File(content), .. }) => Self::of_content(chunks, content),
+            _ => Ok(Self::default()),
+        }
+    }
+
+    /// Those of a file.
+    pub(crate) fn of_content(chunks: &Fetcher, content: &FileContent) -> Result<Self, RecordError> {
+        let mut old = Self { size: Some(content.size_bytes()), ..Self::default() };
+        for placed in content.extents(chunks, 0..content.size_bytes(), usize::MAX)? {
             if let Some(piece) = placed.extent.as_piece() {
                 old.sources.insert(piece.source);
                 old.refs.insert((piece.source, piece.size, key_bytes(&piece.key)), piece.clone());
@@ -33,7 +41,7 @@ impl OldPieces {
     }
 
     /// The piece with these bytes: its key says so.
-    pub(super) fn find(&self, sealers: &mut Sealers<'_>, plaintext: &[u8]) -> Option<Ref> {
+    pub(crate) fn find(&self, sealers: &mut Sealers<'_>, plaintext: &[u8]) -> Option<Ref> {
         let size = u32::try_from(plaintext.len()).ok()?;
         self.sources.iter().find_map(|source| {
             let key = sealers.get(*source)?.piece_key(Role::Content, plaintext);
