@@ -20,7 +20,7 @@ use crate::writing::{CommitError, new_item};
 
 /// Most things that wait for a pack of content: it is closed early rather than more.
 const WAITING_MAX: usize = 4096;
-/// Most things that an edit holds before new folders are written apart from it; each takes about 1 KiB there.
+/// Most things that an edit holds before new folders are written apart from it; each takes about 1.5 KiB there.
 /// Fewer are written together with the folders above them, which saves a reader a round trip.
 const HELD_MAX: usize = 4096;
 
