@@ -25,7 +25,7 @@ pub(super) fn place(
     member: &mut MemberEntry,
     keys: &DeviceKeys,
 ) -> Result<(), Stop> {
-    let DeviceKeys { device, sealing, signature } = keys;
+    let DeviceKeys { device, sealing, signature, .. } = keys;
     let as_node = NodeId::from_bytes(*device.as_bytes());
     if work.has(&StateKey::Device(*device))? || work.has(&StateKey::Node(as_node))? {
         return Err(Refused::DeviceTaken { device: *device }.into());
@@ -34,6 +34,8 @@ pub(super) fn place(
         return Err(Refused::TooManyDevices { member: id }.into());
     }
     keys.verify(work.place.chain, id, &member.key).map_err(|_| Refused::UnsignedKey { member: id })?;
+    // Without its consent, a member could take another's device, or a node to come, for his own.
+    keys.verify_consent(work.place.chain, id).map_err(|_| Refused::NoConsent { device: *device })?;
     member.devices.push(*device);
     member.devices.sort_unstable();
     let entry = DeviceEntry {

@@ -72,6 +72,9 @@ pub enum Refused {
     /// A key's signature by the member key is wrong.
     #[error("a key of member {member:?} is not signed by the member key")]
     UnsignedKey { member: MemberId },
+    /// The device's own key did not sign for its place under the member.
+    #[error("device {device:?} does not consent")]
+    NoConsent { device: DeviceId },
     /// The device, or a node with this key, is or was on the ledger.
     #[error("device {device:?} was registered before")]
     DeviceTaken { device: DeviceId },
