@@ -30,6 +30,7 @@ mod refused;
 mod revoke;
 mod work;
 
+pub use openings::OPENING_PAUSE;
 pub use refused::Refused;
 
 /// The rules in this file and below it.

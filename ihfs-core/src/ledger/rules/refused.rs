@@ -171,6 +171,9 @@ pub enum Refused {
     /// The grant's time has not come.
     #[error("grant {grant:?} is not open before {not_before}")]
     NotYet { grant: GrantId, not_before: Time },
+    /// Its last opening is but a moment ago.
+    #[error("grant {grant:?} was opened just now; it opens again at {again}")]
+    OpenedLately { grant: GrantId, again: Time },
     /// The writer did not open the grant, or too long ago.
     #[error("grant {grant:?} was not opened lately")]
     NotOpened { grant: GrantId },
