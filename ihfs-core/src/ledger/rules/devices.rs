@@ -54,6 +54,8 @@ pub(super) fn place(
 pub(super) fn remove(work: &mut Work<'_>, asking: &Asking, removal: &RemoveDevice) -> Result<(), Stop> {
     need_member_key(asking, "remove-device")?;
     let mut member = work.member(asking.member)?;
+    let records = u32::try_from(member.records.count).expect("bounded by RECORDS_MAX");
+    work.take_epochs(records as usize)?;
     take_out(work, asking.member, &mut member, removal.device)?;
     let next = next_generation(asking.member, &member, removal)?;
     check_secrets(&member.devices, &removal.secrets)?;
@@ -62,7 +64,6 @@ pub(super) fn remove(work: &mut Work<'_>, asking: &Asking, removal: &RemoveDevic
     }
     work.write(&StateKey::MemberKey(asking.member, next), &removal.sealing);
     member.generation = next;
-    let records = u32::try_from(member.records.count).expect("bounded by RECORDS_MAX");
     work.write(&StateKey::Member(asking.member), &member);
     for number in 0..records {
         let record: RecordId = work.must(&StateKey::MemberRecord(asking.member, number))?;

@@ -4,6 +4,7 @@ use crate::ids::{
     DeviceId, Digest, Epoch, Generation, GrantId, Height, InviteId, MemberId, NodeId, RecordId, Time,
     TransactionId, Version,
 };
+use crate::ledger::rules::EPOCHS_PER_BLOCK_MAX;
 use crate::ledger::state::StateError;
 use crate::ledger::transaction::TransactionError;
 
@@ -38,6 +39,15 @@ pub enum Refused {
     /// Only a device may ask for this, not the member key.
     #[error("{operation} is signed by a device")]
     NeedsDevice { operation: &'static str },
+    /// It removes more than one device.
+    #[error("a transaction removes one device at most")]
+    SeveralRemovals,
+    /// It opens more epochs than one block may.
+    #[error("a transaction opens {EPOCHS_PER_BLOCK_MAX} epochs at most")]
+    TooManyEpochs,
+    /// The block opens as many epochs as it may without it; it fits into a later one.
+    #[error("the block opens no more epochs")]
+    BlockFull,
     /// A code that is reserved for later rules.
     #[error("{operation} is reserved")]
     Reserved { operation: &'static str },
