@@ -178,8 +178,7 @@ pub fn recover(
         return Ok(Recovered { who: who(None), records, received, readable: 0, drill });
     }
     let member_key = seed.member_key();
-    let device =
-        DeviceKeys::sign(&member_key, place.chain, keyring.device_id(), keyring.device_sealing.public());
+    let device = DeviceKeys::sign(&member_key, place.chain, &keyring.device, keyring.device_sealing.public());
     let transaction = signed(&door.view, &member_key, keyring.member, vec![Operation::AddDevice(device)]);
     let network = network_file(&door.parsed, None);
     try_disk(home, &network)?;
@@ -262,7 +261,7 @@ fn registration(view: &View, seed: &Seed, keyring: &Keyring, invitation: &Invita
     let member_key = seed.member_key();
     let sealing = MemberSealingKey::sign(&member_key, Generation(0), keyring.generations[0].sealing.public());
     let device =
-        DeviceKeys::sign(&member_key, keyring.chain, keyring.device_id(), keyring.device_sealing.public());
+        DeviceKeys::sign(&member_key, keyring.chain, &keyring.device, keyring.device_sealing.public());
     let register = RegisterMember {
         key: keyring.member_key,
         admission: Admission::Invite(invitation.invite.clone()),

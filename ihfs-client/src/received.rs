@@ -1,6 +1,7 @@
 //! What others share with this member: listed without opening anything, and opened with the ledger's knowledge.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ihfs_core::codec::{self, DecodeError};
 use ihfs_core::crypto::share::{KeyShare, ReleaseKey, ShareError};
@@ -8,9 +9,11 @@ use ihfs_core::grants::{GrantError, GrantSubject, GrantedKey, Note};
 use ihfs_core::ids::{Generation, GrantId, MemberId, OpeningId, RecordId};
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::operation::{Open, Operation};
-use ihfs_core::ledger::state::{GrantEntry, MemberEntry, ReceivedItem, StateKey};
+use ihfs_core::ledger::rules::OPENING_PAUSE;
+use ihfs_core::ledger::state::{GrantEntry, LastOpening, MemberEntry, OpeningEntry, ReceivedItem, StateKey};
 use ihfs_core::members::Handle;
 use ihfs_proto::key;
+use ihfs_proto::ledger::Reason;
 use zeroize::Zeroizing;
 
 use crate::call::Purpose;
@@ -185,14 +188,45 @@ impl Client {
         let generation = entry.generation;
         let secrets = self.keys.generation(generation).ok_or(OpeningError::NoGeneration { generation })?;
         let opening_millis = self.places()?.consortium.policy.opening;
-        let decided = self.submit(vec![Operation::Open(Open { grants: vec![id] })])?;
-        let opening = OpeningId::of(decided.id, 0);
-        let (release, envelope) = self.release(opening, id, entry)?;
+        let (release, envelope) = self.open_or_reuse(id, entry)?;
         let subject = self.subject(id, entry);
         let key = subject.open_key(&secrets.sealing, &release, &entry.digests, &envelope)?;
         let bytes = Zeroizing::new(key.to_bytes().to_vec());
         self.openings.put(id, bytes, now().plus_millis(opening_millis));
         Ok(key)
+    }
+
+    /// What a new opening releases; or this device's own of a moment ago, when the ledger wants a pause after it.
+    fn open_or_reuse(&self, id: GrantId, entry: &GrantEntry) -> Result<(ReleaseKey, Vec<u8>), OpeningError> {
+        let submit = || self.submit(vec![Operation::Open(Open { grants: vec![id] })]);
+        let refusal = match submit() {
+            Ok(decided) => return self.release(OpeningId::of(decided.id, 0), id, entry),
+            Err(SubmitError::Refused(refusal)) => refusal,
+            Err(error) => return Err(error.into()),
+        };
+        let Some(last) = self.opening_of_late(id)? else {
+            return Err(SubmitError::Refused(refusal).into());
+        };
+        let own: Option<OpeningEntry> = self.view.entry(StateKey::Opening(last))?;
+        if own.is_some_and(|opening| opening.device == self.keys.device_id()) {
+            let released = self.release(last, id, entry);
+            if !is_to_open_again(&released) {
+                return released;
+            }
+        }
+        // Another device opened it, or custodians restarted since.
+        std::thread::sleep(Duration::from_millis(OPENING_PAUSE));
+        self.release(OpeningId::of(submit()?.id, 0), id, entry)
+    }
+
+    /// The last opening of a grant which would open now, if it is so young that the ledger takes no other.
+    fn opening_of_late(&self, id: GrantId) -> Result<Option<OpeningId>, ViewError> {
+        let entry: Option<GrantEntry> = self.view.entry(StateKey::Grant(id))?;
+        let time = now().max(self.view.trust().time);
+        let Some(entry) = entry.filter(|entry| entry.is_open_at(time)) else { return Ok(None) };
+        // Twice the pause: this clock and the ledger's differ.
+        let late = |last: &LastOpening| time < last.time.plus_millis(2 * OPENING_PAUSE);
+        Ok(entry.opened.filter(late).map(|last| last.opening))
     }
 
     /// Key shares from custodians until there are enough; each is checked by its digest on the ledger.
@@ -238,4 +272,12 @@ impl Client {
         let (record, reader): (RecordId, MemberId) = (entry.conditions.record, entry.conditions.reader);
         GrantSubject { chain: self.chain(), grant, record, epoch: entry.epoch, reader }
     }
+}
+
+/// Whether custodians did not see the opening: they serve under the next.
+fn is_to_open_again<T>(released: &Result<T, OpeningError>) -> bool {
+    let Err(OpeningError::TooFewShares { last: Some(AskError::Refused(refusal)), .. }) = released else {
+        return false;
+    };
+    refusal.reason == Reason::OpenAgain
 }

@@ -189,6 +189,7 @@ fn signatures(table: &mut Table) {
         Purpose::Vote,
         Purpose::Proposal,
         Purpose::Device,
+        Purpose::DeviceConsent,
         Purpose::MemberSealingKey,
         Purpose::Receipt,
         Purpose::Custody,
@@ -336,8 +337,7 @@ fn members(table: &mut Table) {
     table.bytes("handle.proof", codec::encode(&proof));
     table.bytes("label.commitment", label_commitment("ct", &[0xcc; 32]).as_bytes());
     let sealing = seed().sealing_key(Generation(0)).public();
-    let device = DeviceId::from_bytes(signing_key().public());
-    let keys = DeviceKeys::sign(&seed().member_key(), CHAIN, device, sealing.clone());
+    let keys = DeviceKeys::sign(&seed().member_key(), CHAIN, &signing_key(), sealing.clone());
     table.digest("device-keys", codec::encode(&keys));
     let key = MemberSealingKey::sign(&seed().member_key(), Generation(0), sealing);
     table.digest("member-sealing-key", codec::encode(&key));

@@ -21,7 +21,7 @@ use ihfs_core::ledger::rules::{self, BlockPlace, Refused};
 use ihfs_core::ledger::state::StateError;
 use ihfs_core::ledger::transaction::{SignedTransaction, Transaction, TransactionError};
 use redb::Database;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::consensus::driver::Handle;
 use crate::consensus::{Newest, Origin};
@@ -33,6 +33,9 @@ pub use tables::{Handover, Snapshot};
 
 /// Cache of the database in bytes: the upper tree and the entries of those who are active.
 const CACHE_BYTES: usize = 16 << 20;
+
+/// Most transactions that are tried against the rules at once as they come: one may take as long as a block.
+const TRIALS_MAX: usize = 2;
 
 /// A block that was decided and is durable, with what it changed.
 #[derive(Debug)]
@@ -116,6 +119,7 @@ pub struct Ledger {
     snapshot: RwLock<Arc<Snapshot>>,
     newest: watch::Sender<Newest>,
     mempool: Mempool,
+    trials: Arc<Semaphore>,
     listeners: RwLock<Vec<Listener>>,
     consensus: Mutex<Option<Handle>>,
     last_error: Mutex<String>,
@@ -146,6 +150,7 @@ impl Ledger {
             snapshot: RwLock::new(Arc::new(snapshot)),
             newest,
             mempool: Mempool::default(),
+            trials: Arc::new(Semaphore::new(TRIALS_MAX)),
             listeners: RwLock::default(),
             consensus: Mutex::default(),
             last_error: Mutex::default(),
@@ -204,13 +209,20 @@ impl Ledger {
         signed: SignedTransaction,
         wait: Duration,
     ) -> Result<Height, SubmitError> {
+        let deadline = tokio::time::Instant::now() + wait;
+        let turn = tokio::time::timeout_at(deadline, Arc::clone(&self.trials).acquire_owned()).await;
+        let turn = turn.map_err(|_| PoolFull)?.map_err(|_| SubmitError::Unavailable)?;
         let ledger = Arc::clone(self);
-        let added = tokio::task::spawn_blocking(move || ledger.add(signed)).await;
-        let answer = match added.map_err(|_| SubmitError::Unavailable)?? {
+        // The turn lasts as long as the work, also when nobody waits for it any more.
+        let added = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            ledger.add(signed)
+        });
+        let answer = match added.await.map_err(|_| SubmitError::Unavailable)?? {
             Added::Applied(height) => return Ok(height),
             Added::Waits(answer) => answer,
         };
-        match tokio::time::timeout(wait, answer).await {
+        match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(outcome)) => outcome.map_err(SubmitError::Refused),
             Ok(Err(_)) => Err(SubmitError::Unavailable),
             Err(_) => Err(SubmitError::Undecided),

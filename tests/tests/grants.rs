@@ -102,6 +102,16 @@ fn a_revoked_doctor_gets_no_key_after_the_block() {
 }
 
 #[test]
+fn a_device_that_opens_again_at_once_reads_under_its_own_opening() {
+    let scene = Scene::new();
+    scene.share("/ct", &for_treatment());
+    for _ in 0..3 {
+        assert_eq!(scene.read(&scene.lee, &scene.shared("ct/slice")), Some(bytes_of(1, 100_000)));
+    }
+    assert_eq!(scene.ann.connect().audit(Some(&at("/ct"))).unwrap().len(), 1);
+}
+
+#[test]
 fn a_snapshot_opens_one_version_alone() {
     let scene = Scene::new();
     scene.share("/ct", &ShareOptions { snapshot: true, ..for_treatment() });

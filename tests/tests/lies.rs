@@ -62,9 +62,9 @@ impl Scene {
         at(&format!("//{}/ct/slice", self.ann.handle()))
     }
 
-    /// The doctor opens and reads it, which makes an opening.
-    fn open(&self) {
-        self.lee.connect().cat(&self.shared(), 0, u64::MAX, &mut Vec::new()).unwrap();
+    /// A doctor opens and reads it, which makes an opening.
+    fn open_by(&self, doctor: &Person) {
+        doctor.connect().cat(&self.shared(), 0, u64::MAX, &mut Vec::new()).unwrap();
     }
 }
 
@@ -289,8 +289,13 @@ fn an_absence_is_not_proved_by_the_proof_of_an_entry() {
 #[test]
 fn an_audit_fails_rather_than_show_less() {
     let scene = Scene::new();
-    for _ in 0..3 {
-        scene.open();
+    scene.open_by(&scene.lee);
+    for name in ["dr.kim", "dr.roe"] {
+        let doctor = scene.solo.join(name, Role::Practitioner);
+        let patient = scene.ann.connect();
+        let person = patient.look_up(&doctor.handle()).unwrap();
+        patient.share(&at("/ct"), &person, &for_treatment()).unwrap();
+        scene.open_by(&doctor);
     }
     let liar = Liar::between(&scene.ann);
     let client = liar.connect().unwrap();

@@ -22,6 +22,8 @@ pub enum Purpose {
     Proposal,
     /// A device's place under a member, by the member key.
     Device,
+    /// A device's consent to its place under a member, by the device.
+    DeviceConsent,
     /// A member's X-Wing key of one generation, by the member key.
     MemberSealingKey,
     /// A node's receipt for durable chunks.
@@ -46,6 +48,7 @@ impl Purpose {
             Self::Vote => "IHFS 1 vote",
             Self::Proposal => "IHFS 1 proposal",
             Self::Device => "IHFS 1 device",
+            Self::DeviceConsent => "IHFS 1 device consent",
             Self::MemberSealingKey => "IHFS 1 member sealing key",
             Self::Receipt => "IHFS 1 receipt",
             Self::Custody => "IHFS 1 custody",

@@ -125,7 +125,7 @@ impl MemberSealingKey {
     }
 }
 
-/// A device's public keys with the member key's signature.
+/// A device's public keys with the member key's signature and its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct DeviceKeys {
     /// Its Ed25519 key.
@@ -134,15 +134,33 @@ pub struct DeviceKeys {
     pub sealing: SealingPublic,
     /// By the member key ([`Purpose::Device`]) over [`Self::signed_bytes`].
     pub signature: Signature,
+    /// By the device ([`Purpose::DeviceConsent`]) over the same bytes: a key that was merely seen cannot be taken.
+    pub consent: Signature,
 }
 
 impl DeviceKeys {
-    /// Signs a device in with the member key.
-    pub fn sign(member_key: &SigningKey, chain: ChainId, device: DeviceId, sealing: SealingPublic) -> Self {
+    /// Signs a device in with the member key and its own.
+    pub fn sign(
+        member_key: &SigningKey,
+        chain: ChainId,
+        device_key: &SigningKey,
+        sealing: SealingPublic,
+    ) -> Self {
         let member = MemberId::of_key(&member_key.public());
-        let signature =
-            member_key.sign(Purpose::Device, &Self::signed_bytes(chain, member, device, &sealing));
-        Self { device, sealing, signature }
+        let device = DeviceId::from_bytes(device_key.public());
+        let bytes = Self::signed_bytes(chain, member, device, &sealing);
+        let signature = member_key.sign(Purpose::Device, &bytes);
+        let consent = device_key.sign(Purpose::DeviceConsent, &bytes);
+        Self { device, sealing, signature, consent }
+    }
+
+    /// Checks that the device consents to be this member's.
+    ///
+    /// # Errors
+    /// [`BadSignature`].
+    pub fn verify_consent(&self, chain: ChainId, member: MemberId) -> Result<(), BadSignature> {
+        let bytes = Self::signed_bytes(chain, member, self.device, &self.sealing);
+        sign::verify(self.device.as_bytes(), Purpose::DeviceConsent, &bytes, &self.consent)
     }
 
     /// Checks the signature by a member key that the caller trusts.
@@ -159,7 +177,7 @@ impl DeviceKeys {
         sign::verify(member_key, Purpose::Device, &bytes, &self.signature)
     }
 
-    /// What the member key signs.
+    /// What the member key and the device sign.
     pub fn signed_bytes(
         chain: ChainId,
         member: MemberId,

@@ -30,10 +30,15 @@ mod refused;
 mod revoke;
 mod work;
 
+pub use openings::OPENING_PAUSE;
 pub use refused::Refused;
 
 /// The rules in this file and below it.
 pub const RULES_VERSION: u16 = 1;
+
+/// Most epochs that one block opens: two members with as many records as there may be each remove a device, or one who
+/// also revokes. Each is a handful of entries, so that a block is executed in a few seconds at worst.
+pub const EPOCHS_PER_BLOCK_MAX: usize = 20_000;
 
 /// Entries by their keys' bytes; none deletes.
 pub type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -155,8 +160,10 @@ fn apply_or_refuse(
 }
 
 fn apply_transaction(work: &mut Work<'_>, signed: &SignedTransaction) -> Result<TransactionId, Stop> {
+    work.begin();
     let transaction = signed.open().map_err(Refused::from)?;
     let id = signed.id();
+    check_removals(&transaction)?;
     check_validity(work, id, &transaction)?;
     let asking = members::who_asks(work, id, &transaction)?;
     expiry::remember_transaction(work, id, &transaction)?;
@@ -164,6 +171,15 @@ fn apply_transaction(work: &mut Work<'_>, signed: &SignedTransaction) -> Result<
         apply_operation(work, &asking, number, operation)?;
     }
     Ok(id)
+}
+
+/// Each removal goes through all records of its member.
+fn check_removals(transaction: &Transaction) -> Result<(), Refused> {
+    let removes = |operation: &&Operation| matches!(operation, Operation::RemoveDevice(_));
+    match transaction.operations.iter().filter(removes).count() {
+        0 | 1 => Ok(()),
+        _ => Err(Refused::SeveralRemovals),
+    }
 }
 
 fn check_validity(work: &Work<'_>, id: TransactionId, transaction: &Transaction) -> Result<(), Stop> {

@@ -102,7 +102,7 @@ fn a_whole_story_ends_in_a_pinned_block_and_state() {
     }
     let found =
         [first_eight(newest.id().as_bytes()), first_eight(ledger.root().as_bytes()), short(&transactions)];
-    assert_eq!(found, ["3ea4da1c971cc245", "41d163b22284711d", "f8d50e304d7540d9"]);
+    assert_eq!(found, ["120908180534e57c", "fb4636e82b8cbfe6", "c220b40c5e78b4bc"]);
 }
 
 #[test]

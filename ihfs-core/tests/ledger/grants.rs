@@ -7,7 +7,7 @@ use ihfs_core::ledger::news::News;
 use ihfs_core::ledger::operation::{
     Anchor, Conditions, Grant, Open, Operation, Reshare, Revoke, RevokeTarget,
 };
-use ihfs_core::ledger::rules::Refused;
+use ihfs_core::ledger::rules::{OPENING_PAUSE, Refused};
 use ihfs_core::ledger::state::{EndReason, GrantItem, OpeningEntry, OpeningItem, StateKey};
 
 use crate::world::{DOCTOR, HOUR, PATIENT, Person, SECOND, World, digest, node_id, revoke_reader};
@@ -238,6 +238,21 @@ fn one_opening_names_many_grants_in_order() {
     assert_eq!(world.run(DOCTOR, open(vec![grants[0], grants[0]])), bad);
     let needs = Err(Refused::NeedsDevice { operation: "open" });
     assert_eq!(world.run_by_words(DOCTOR, open(grants)), needs);
+}
+
+#[test]
+fn a_grant_is_not_opened_again_and_again() {
+    let (mut world, record, grant) = shared(1);
+    let open = Operation::Open(Open { grants: vec![grant] });
+    let again = world.now.plus_millis(1 + OPENING_PAUSE);
+    let lately = |again| Err(Refused::OpenedLately { grant, again });
+    assert_eq!(world.run(DOCTOR, vec![open.clone(), open]), lately(again));
+    world.open(DOCTOR, grant).unwrap();
+    let again = world.now.plus_millis(OPENING_PAUSE);
+    world.pass(OPENING_PAUSE - 2);
+    assert_eq!(world.open(DOCTOR, grant), lately(again));
+    world.open(DOCTOR, grant).unwrap();
+    assert_eq!(world.record(record).openings.count, 2);
 }
 
 #[test]

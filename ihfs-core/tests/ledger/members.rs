@@ -1,7 +1,8 @@
 //! Members come in by invite or vote; devices come and go by the member key.
 
+use ihfs_core::crypto::sign::Purpose;
 use ihfs_core::ids::{DeviceId, Epoch, Generation, Height, RecordId, Version};
-use ihfs_core::ledger::identity::{Invite, MemberSealingKey, Role};
+use ihfs_core::ledger::identity::{DeviceKeys, Invite, MemberSealingKey, Role};
 use ihfs_core::ledger::operation::{Admission, CreateRecord, Operation, RemoveDevice, SealedSecrets};
 use ihfs_core::ledger::rules::Refused;
 use ihfs_core::ledger::state::{DeviceEntry, EpochEntry, RECORDS_MAX, StateKey};
@@ -135,6 +136,20 @@ fn only_the_member_key_adds_and_removes_devices() {
     world.run_by_words(PATIENT, vec![add]).unwrap();
     let removal = removal(PATIENT.device(), 1, &[3000]);
     assert_eq!(world.run(PATIENT, vec![removal]), needs("remove-device"));
+}
+
+#[test]
+fn a_key_that_was_merely_seen_cannot_be_taken_as_a_device() {
+    let mut world = World::new(1);
+    let seen = world.device_keys(PATIENT, 3000);
+    let bytes = DeviceKeys::signed_bytes(world.ledger.chain(), DOCTOR.id(), seen.device, &seen.sealing);
+    let signature = DOCTOR.member_key().sign(Purpose::Device, &bytes);
+    let refused = Err(Refused::NoConsent { device: seen.device });
+    for consent in [seen.consent, signature] {
+        let taken = DeviceKeys { signature, consent, ..seen.clone() };
+        assert_eq!(world.run_by_words(DOCTOR, vec![Operation::AddDevice(taken)]), refused);
+    }
+    world.run_by_words(PATIENT, vec![Operation::AddDevice(seen)]).unwrap();
 }
 
 fn removal(device: DeviceId, generation: u32, stay: &[u32]) -> Operation {

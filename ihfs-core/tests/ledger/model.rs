@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ihfs_core::ids::{Epoch, GrantId, RecordId, Time, Version};
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::operation::{Anchor, Conditions, CreateRecord, Grant, Operation, Rotate};
+use ihfs_core::ledger::rules::OPENING_PAUSE;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -308,7 +309,8 @@ impl Run {
         let now = self.next();
         let grant = self.model.grants[&id].clone();
         let result = self.world.open(grant.reader, id);
-        assert_eq!(result.is_ok(), self.model.is_open(&grant, now), "{result:?}");
+        let paused = grant.opened.is_some_and(|opened| now < opened.plus_millis(OPENING_PAUSE));
+        assert_eq!(result.is_ok(), self.model.is_open(&grant, now) && !paused, "{result:?}");
         self.count("open", result.is_ok());
         if result.is_ok() {
             self.model.grants.get_mut(&id).unwrap().opened = Some(now);
@@ -326,6 +328,7 @@ impl Run {
             66..72 => self.revoke(),
             72..76 => self.rotate(),
             76..94 => self.open_any(),
+            94..97 => self.world.pass(OPENING_PAUSE),
             _ => {
                 let minutes = self.rng.random_range(1..600);
                 self.world.pass(minutes * HOUR / 60);

@@ -1,13 +1,14 @@
 //! Transactions: signed, bounded in time, applied all or not at all and exactly once.
 
-use ihfs_core::ids::{ChainId, DeviceId, Height, RecordId, Time};
+use ihfs_core::ids::{ChainId, DeviceId, Epoch, Generation, Height, RecordId, Time};
 use ihfs_core::ledger::execute::{self, ExecuteError};
-use ihfs_core::ledger::operation::{CreateRecord, Operation, Rotate};
-use ihfs_core::ledger::rules::{ApplyError, Refused};
+use ihfs_core::ledger::identity::MemberSealingKey;
+use ihfs_core::ledger::operation::{CreateRecord, Operation, RemoveDevice, Rotate};
+use ihfs_core::ledger::rules::{ApplyError, EPOCHS_PER_BLOCK_MAX, Refused};
 use ihfs_core::ledger::state::{RememberedTransaction, StateKey};
-use ihfs_core::ledger::transaction::TransactionError;
+use ihfs_core::ledger::transaction::{OPERATIONS_MAX, SignedTransaction, TransactionError};
 
-use crate::world::{DOCTOR, HOUR, PATIENT, START, World, key};
+use crate::world::{DOCTOR, HOUR, PATIENT, START, World, key, sealing};
 
 fn create(nonce: u8) -> Operation {
     Operation::CreateRecord(CreateRecord { nonce: [nonce; 32] })
@@ -213,4 +214,38 @@ fn a_block_holds_what_fits_and_a_larger_one_is_refused() {
     };
     assert!(!matches!(make(fitting), Err(ExecuteError::TooLarge { .. })));
     assert!(matches!(make(fitting + 1), Err(ExecuteError::TooLarge { .. })));
+}
+
+#[test]
+fn a_transaction_removes_one_device_at_most() {
+    let mut world = World::new(1);
+    let remove = |device| {
+        let sealing = MemberSealingKey::sign(&PATIENT.member_key(), Generation(1), sealing(1));
+        Operation::RemoveDevice(Box::new(RemoveDevice { device, sealing, secrets: Vec::new() }))
+    };
+    let two = vec![remove(PATIENT.device()), remove(DOCTOR.device())];
+    assert_eq!(world.run_by_words(PATIENT, two), Err(Refused::SeveralRemovals));
+}
+
+#[test]
+fn epochs_beyond_the_budget_of_a_block_wait_for_the_next() {
+    let mut world = World::new(1);
+    let record = world.anchored(PATIENT);
+    let rotations = vec![Operation::Rotate(Rotate { record }); OPERATIONS_MAX];
+    let fits = EPOCHS_PER_BLOCK_MAX / OPERATIONS_MAX;
+    let transactions: Vec<SignedTransaction> = (0..fits + 2)
+        .map(|_| world.transaction(PATIENT.id(), rotations.clone()).sign(&PATIENT.device_key()))
+        .collect();
+    let before = world.ledger.clone();
+    let applied = world.block(&transactions);
+    assert!(applied.results[..fits].iter().all(Result::is_ok));
+    assert!(applied.results[fits..].iter().all(|result| *result == Err(Refused::BlockFull)));
+    assert_eq!(world.epoch(record), Epoch((fits * OPERATIONS_MAX) as u32));
+
+    let mut block = world.ledger.block(world.ledger.height()).unwrap().clone();
+    block.transactions.push(transactions[fits].to_bytes().into());
+    let refused = before.clone().accept(&block).unwrap_err();
+    let full = matches!(refused, ExecuteError::HoldsRefused { refused: Refused::BlockFull, .. });
+    assert!(full, "{refused:?}");
+    assert!(world.block(&transactions[fits..]).is_whole());
 }

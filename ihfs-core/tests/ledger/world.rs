@@ -170,8 +170,7 @@ impl World {
     }
 
     pub fn device_keys(&self, person: Person, number: u32) -> DeviceKeys {
-        let device = DeviceId::from_bytes(key(number).public());
-        DeviceKeys::sign(&person.member_key(), self.ledger.chain(), device, sealing(number))
+        DeviceKeys::sign(&person.member_key(), self.ledger.chain(), &key(number), sealing(number))
     }
 
     pub fn register(&mut self, person: Person) {

@@ -6,6 +6,7 @@ use ihfs_core::ids::{BlockId, Height, Time};
 use ihfs_core::ledger::block::Block;
 use ihfs_core::ledger::certificate::{Certificate, ValidatorSet};
 use ihfs_core::ledger::execute::{self, Executed};
+use ihfs_core::ledger::rules::Refused;
 
 use super::{Ledger, LedgerError};
 use crate::consensus::driver::Committer;
@@ -38,6 +39,7 @@ impl LedgerApplication {
         for (candidate, result) in candidates.iter().zip(results) {
             match result {
                 Ok(id) => executed.applied.results.push(Ok(id)),
+                Err(Refused::BlockFull) => self.ledger.mempool.defer(candidate.id()),
                 Err(refused) => self.ledger.mempool.refuse(candidate.id(), refused),
             }
         }

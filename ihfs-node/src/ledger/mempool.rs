@@ -43,6 +43,8 @@ struct Pool {
     queues: BTreeMap<MemberId, VecDeque<TransactionId>>,
     /// The member whose turn came last.
     turn: Option<MemberId>,
+    /// The member whose transaction found no room in the last block: his turn comes first.
+    first: Option<MemberId>,
     bytes: usize,
 }
 
@@ -96,8 +98,11 @@ impl Mempool {
     pub(super) fn candidates(&self) -> Vec<SignedTransaction> {
         let mut pool = self.lock();
         let mut order: Vec<MemberId> = Vec::new();
+        let first = pool.first.take();
+        order.extend(first.filter(|member| pool.queues.contains_key(member)));
         let after = pool.turn.map_or(Bound::Unbounded, Bound::Excluded);
-        order.extend(pool.queues.range((after, Bound::Unbounded)).map(|(member, _)| *member));
+        let behind = pool.queues.range((after, Bound::Unbounded)).map(|(member, _)| *member);
+        order.extend(behind.filter(|member| first != Some(*member)));
         order
             .extend(pool.queues.keys().filter(|member| !order.contains(member)).copied().collect::<Vec<_>>());
         let mut room = BLOCK_BYTES_MAX - BLOCK_OVERHEAD_BYTES;
@@ -125,6 +130,13 @@ impl Mempool {
         for id in ids {
             self.answer(*id, Ok(height));
         }
+    }
+
+    /// This one stays: the block had no room for it. The first that finds none comes first in the next.
+    pub(super) fn defer(&self, id: TransactionId) {
+        let mut pool = self.lock();
+        let member = pool.waiting.get(&id).map(|waiting| waiting.member);
+        pool.first = pool.first.or(member);
     }
 
     /// The rules refuse this one.
@@ -201,6 +213,19 @@ mod tests {
         let members: Vec<u8> =
             pool.candidates().iter().map(|signed| signed.open().unwrap().member.as_bytes()[0]).collect();
         assert_eq!(members, [1, 2, 1, 1]);
+    }
+
+    #[test]
+    fn who_found_no_room_comes_first_in_the_next_block() {
+        let pool = Mempool::default();
+        let mut answers: Vec<_> = (1..=3).map(|member| add(&pool, member, 0).unwrap()).collect();
+        let candidates = pool.candidates();
+        pool.defer(candidates[1].id());
+        pool.defer(candidates[2].id());
+        let members: Vec<u8> =
+            pool.candidates().iter().map(|signed| signed.open().unwrap().member.as_bytes()[0]).collect();
+        assert_eq!(members, [2, 1, 3]);
+        assert!(answers.iter_mut().all(|answer| answer.try_recv().is_err()), "nobody is refused");
     }
 
     #[test]

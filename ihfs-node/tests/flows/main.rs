@@ -15,6 +15,7 @@ use ihfs_core::ledger::certificate::{CERTIFICATE_BYTES_MAX, Certificate};
 use ihfs_core::ledger::identity::Role;
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::proof::StateProof;
+use ihfs_core::ledger::rules::OPENING_PAUSE;
 use ihfs_core::ledger::state::{ENTRY_BYTES_MAX, RecordEntry, StateKey};
 use ihfs_net::{Conversation, Message, RequestError, Twin};
 use ihfs_node::admin::init::{Founding, found};
@@ -41,6 +42,11 @@ fn founded(reserve_mib: u64) -> TempDir {
 /// A clock that goes 13 hours ahead: longer than an opening is served.
 fn after_a_shift() -> Time {
     system_clock().plus_millis(13 * 60 * 60 * 1000)
+}
+
+/// The ledger takes another opening of a grant then.
+fn after_a_pause() -> Time {
+    system_clock().plus_millis(OPENING_PAUSE)
 }
 
 async fn start(data: &Path, twin: &Twin) -> NodeHandle {
@@ -237,7 +243,8 @@ async fn a_restart_keeps_everything_but_the_openings_that_release() {
     let height = node.ledger().snapshot().newest().height;
     node.shutdown().await;
 
-    let node = start(data.path(), &twin).await;
+    let options = Options { transport: Transport::Twin(twin.clone()), ..Options::new(data.path()) };
+    let node = run::start(Options { clock: after_a_pause, ..options }).await.unwrap();
     assert_eq!(node.ledger().snapshot().newest().height, height);
     assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
     assert_eq!(doctor.get(record, chunk).await.unwrap(), "sealed bytes");

@@ -123,13 +123,12 @@ impl Member {
 
     fn registration(&self, invitation: &Invitation) -> SignedTransaction {
         let member_key = self.seed.member_key();
-        let device = DeviceId::from_bytes(self.device.public());
         let device_sealing = SealingKey::from_seed(Secret::new([99; 32])).public();
         let register = RegisterMember {
             key: member_key.public(),
             admission: Admission::Invite(invitation.invite.clone()),
             sealing: MemberSealingKey::sign(&member_key, Generation(0), self.sealing().public()),
-            device: DeviceKeys::sign(&member_key, self.chain, device, device_sealing),
+            device: DeviceKeys::sign(&member_key, self.chain, &self.device, device_sealing),
         };
         self.transaction(vec![Operation::RegisterMember(Box::new(register))]).sign(&member_key)
     }
@@ -150,8 +149,7 @@ impl Member {
     pub async fn recover(&mut self, of: &Self) {
         self.seed = Seed::from_words(&of.seed.to_words()).unwrap();
         let member_key = self.seed.member_key();
-        let (device, sealing) = (DeviceId::from_bytes(self.device.public()), self.sealing().public());
-        let keys = DeviceKeys::sign(&member_key, self.chain, device, sealing);
+        let keys = DeviceKeys::sign(&member_key, self.chain, &self.device, self.sealing().public());
         let transaction = self.transaction(vec![Operation::AddDevice(keys)]).sign(&member_key);
         let redeem = join::Redeem { transaction: transaction.to_bytes().into(), handle_proof: Bytes::new() };
         let answer = self.ask_join(join::request::Request::Redeem(redeem)).await;

@@ -25,7 +25,7 @@ pub(super) fn place(
     member: &mut MemberEntry,
     keys: &DeviceKeys,
 ) -> Result<(), Stop> {
-    let DeviceKeys { device, sealing, signature } = keys;
+    let DeviceKeys { device, sealing, signature, .. } = keys;
     let as_node = NodeId::from_bytes(*device.as_bytes());
     if work.has(&StateKey::Device(*device))? || work.has(&StateKey::Node(as_node))? {
         return Err(Refused::DeviceTaken { device: *device }.into());
@@ -34,6 +34,8 @@ pub(super) fn place(
         return Err(Refused::TooManyDevices { member: id }.into());
     }
     keys.verify(work.place.chain, id, &member.key).map_err(|_| Refused::UnsignedKey { member: id })?;
+    // Without its consent, a member could take another's device, or a node to come, for his own.
+    keys.verify_consent(work.place.chain, id).map_err(|_| Refused::NoConsent { device: *device })?;
     member.devices.push(*device);
     member.devices.sort_unstable();
     let entry = DeviceEntry {
@@ -52,6 +54,8 @@ pub(super) fn place(
 pub(super) fn remove(work: &mut Work<'_>, asking: &Asking, removal: &RemoveDevice) -> Result<(), Stop> {
     need_member_key(asking, "remove-device")?;
     let mut member = work.member(asking.member)?;
+    let records = u32::try_from(member.records.count).expect("bounded by RECORDS_MAX");
+    work.take_epochs(records as usize)?;
     take_out(work, asking.member, &mut member, removal.device)?;
     let next = next_generation(asking.member, &member, removal)?;
     check_secrets(&member.devices, &removal.secrets)?;
@@ -60,7 +64,6 @@ pub(super) fn remove(work: &mut Work<'_>, asking: &Asking, removal: &RemoveDevic
     }
     work.write(&StateKey::MemberKey(asking.member, next), &removal.sealing);
     member.generation = next;
-    let records = u32::try_from(member.records.count).expect("bounded by RECORDS_MAX");
     work.write(&StateKey::Member(asking.member), &member);
     for number in 0..records {
         let record: RecordId = work.must(&StateKey::MemberRecord(asking.member, number))?;

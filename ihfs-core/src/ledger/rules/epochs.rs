@@ -11,10 +11,11 @@ use crate::ledger::state::{EpochEntry, StateKey};
 pub(super) fn rotate(work: &mut Work<'_>, asking: &Asking, rotate: &Rotate) -> Result<(), Stop> {
     work.own_record(asking, rotate.record)?;
     let generation = work.member(asking.member)?.generation;
+    work.take_epochs(1)?;
     advance(work, asking, rotate.record, generation)
 }
 
-/// Opens the next epoch of a record.
+/// Opens the next epoch of a record. The caller has taken room for it in the block.
 pub(super) fn advance(
     work: &mut Work<'_>,
     asking: &Asking,

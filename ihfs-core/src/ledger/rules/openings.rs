@@ -11,6 +11,10 @@ use crate::ledger::state::{
     ConsortiumEntry, GrantEntry, LastOpening, OpeningEntry, OpeningItem, RecordEntry, StateKey,
 };
 
+/// How long, in header time, a grant is not opened again: an opening is an entry of lists that its owner reads, and
+/// a reader who must open again, because custodians restarted, does not mind the wait.
+pub const OPENING_PAUSE: u64 = 10 * 1000;
+
 impl OpeningId {
     /// `BLAKE3-derive-key("IHFS 1 opening id", transaction id ‖ number of the operation (u32, little endian))`.
     pub fn of(transaction: TransactionId, operation: u32) -> Self {
@@ -52,6 +56,7 @@ fn open_grant(work: &mut Work<'_>, asking: &Asking, opening: OpeningId, id: Gran
         return Err(Refused::WrongGrant { grant: id }.into());
     }
     check_open(work, id, &grant)?;
+    check_pause(work, id, &grant)?;
     let record = grant.conditions.record;
     let mut entry = work.record(record)?;
     let item = OpeningItem {
@@ -89,6 +94,13 @@ pub(super) fn check_open(work: &Work<'_>, id: GrantId, grant: &GrantEntry) -> Re
         return Err(Refused::GrantExpired { grant: id });
     }
     Ok(())
+}
+
+/// One opening serves for hours: more of them only flood the lists of the owner.
+fn check_pause(work: &Work<'_>, id: GrantId, grant: &GrantEntry) -> Result<(), Refused> {
+    let Some(last) = grant.opened else { return Ok(()) };
+    let again = last.time.plus_millis(OPENING_PAUSE);
+    if work.place.time < again { Err(Refused::OpenedLately { grant: id, again }) } else { Ok(()) }
 }
 
 /// Whoever opens the live epoch's key keeps it past the grant's expiry: the owner must rotate then.

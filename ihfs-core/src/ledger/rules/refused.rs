@@ -4,6 +4,7 @@ use crate::ids::{
     DeviceId, Digest, Epoch, Generation, GrantId, Height, InviteId, MemberId, NodeId, RecordId, Time,
     TransactionId, Version,
 };
+use crate::ledger::rules::EPOCHS_PER_BLOCK_MAX;
 use crate::ledger::state::StateError;
 use crate::ledger::transaction::TransactionError;
 
@@ -38,6 +39,15 @@ pub enum Refused {
     /// Only a device may ask for this, not the member key.
     #[error("{operation} is signed by a device")]
     NeedsDevice { operation: &'static str },
+    /// It removes more than one device.
+    #[error("a transaction removes one device at most")]
+    SeveralRemovals,
+    /// It opens more epochs than one block may.
+    #[error("a transaction opens {EPOCHS_PER_BLOCK_MAX} epochs at most")]
+    TooManyEpochs,
+    /// The block opens as many epochs as it may without it; it fits into a later one.
+    #[error("the block opens no more epochs")]
+    BlockFull,
     /// A code that is reserved for later rules.
     #[error("{operation} is reserved")]
     Reserved { operation: &'static str },
@@ -72,6 +82,9 @@ pub enum Refused {
     /// A key's signature by the member key is wrong.
     #[error("a key of member {member:?} is not signed by the member key")]
     UnsignedKey { member: MemberId },
+    /// The device's own key did not sign for its place under the member.
+    #[error("device {device:?} does not consent")]
+    NoConsent { device: DeviceId },
     /// The device, or a node with this key, is or was on the ledger.
     #[error("device {device:?} was registered before")]
     DeviceTaken { device: DeviceId },
@@ -168,6 +181,9 @@ pub enum Refused {
     /// The grant's time has not come.
     #[error("grant {grant:?} is not open before {not_before}")]
     NotYet { grant: GrantId, not_before: Time },
+    /// Its last opening is but a moment ago.
+    #[error("grant {grant:?} was opened just now; it opens again at {again}")]
+    OpenedLately { grant: GrantId, again: Time },
     /// The writer did not open the grant, or too long ago.
     #[error("grant {grant:?} was not opened lately")]
     NotOpened { grant: GrantId },

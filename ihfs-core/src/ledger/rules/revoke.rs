@@ -14,11 +14,13 @@ use crate::ledger::state::{EndReason, GrantEntry, LineageEntry, StateKey};
 pub(super) fn revoke(work: &mut Work<'_>, asking: &Asking, revoke: &Revoke) -> Result<(), Stop> {
     work.own_record(asking, revoke.record)?;
     let targets = targets(work, revoke)?;
+    work.take_epochs(1)?;
     let mut records = BTreeSet::from([revoke.record]);
     for first in targets {
         end_with_nested(work, first, &mut records)?;
     }
     let generation = work.member(asking.member)?.generation;
+    work.take_epochs(records.len() - 1)?;
     for record in records {
         epochs::advance(work, asking, record, generation)?;
     }

@@ -9,7 +9,7 @@ use crate::codec;
 use crate::ids::{DeviceId, MemberId, RecordId, Time, TransactionId};
 use crate::ledger::lists::{ITEM_BYTES_MAX, List, ListItem, ListKey};
 use crate::ledger::news::News;
-use crate::ledger::rules::{Applied, BlockPlace, Refused, Writes};
+use crate::ledger::rules::{Applied, BlockPlace, EPOCHS_PER_BLOCK_MAX, Refused, Writes};
 use crate::ledger::state::{
     self, ConsortiumEntry, ENTRY_BYTES_MAX, MemberEntry, ReadFailed, RecordEntry, StateError, StateKey,
     StateReader,
@@ -39,6 +39,11 @@ pub(crate) struct Work<'a> {
     pub place: BlockPlace,
     kept: Changes,
     pending: Changes,
+    /// Epochs that may still be opened in the block. What a refused transaction took does not come back: it cost
+    /// whoever makes the block as much.
+    epochs_left: usize,
+    /// Whether the transaction that is being applied has them all.
+    is_fresh: bool,
 }
 
 #[derive(Default)]
@@ -59,7 +64,8 @@ impl StateReader for Work<'_> {
 
 impl<'a> Work<'a> {
     pub fn new(state: &'a dyn StateReader, place: BlockPlace) -> Self {
-        Self { state, place, kept: Changes::default(), pending: Changes::default() }
+        let (kept, pending) = (Changes::default(), Changes::default());
+        Self { state, place, kept, pending, epochs_left: EPOCHS_PER_BLOCK_MAX, is_fresh: true }
     }
 
     pub fn read<T: Serialize + DeserializeOwned>(&self, key: &StateKey) -> Result<Option<T>, StateError> {
@@ -113,6 +119,26 @@ impl<'a> Work<'a> {
         Ok(entry)
     }
 
+    /// Begins a transaction.
+    pub fn begin(&mut self) {
+        self.is_fresh = self.epochs_left == EPOCHS_PER_BLOCK_MAX;
+    }
+
+    /// Takes room for this many epochs in the block. One that finds no room leaves none to those behind it: it comes
+    /// first in the next block, or never fits.
+    pub fn take_epochs(&mut self, count: usize) -> Result<(), Refused> {
+        match self.epochs_left.checked_sub(count) {
+            Some(left) => {
+                self.epochs_left = left;
+                Ok(())
+            }
+            None => {
+                self.epochs_left = 0;
+                Err(if self.is_fresh { Refused::TooManyEpochs } else { Refused::BlockFull })
+            }
+        }
+    }
+
     /// Keeps what was written since the last call.
     pub fn keep(&mut self) {
         let Changes { writes, items, news } = std::mem::take(&mut self.pending);
@@ -134,5 +160,31 @@ impl<'a> Work<'a> {
         let Changes { writes, items, news } = self.kept;
         let writes: BTreeMap<_, _> = writes;
         Applied { writes, items, results, news, consortium }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ChainId, Height};
+
+    struct Nothing;
+
+    impl StateReader for Nothing {
+        fn read_entry(&self, _: &[u8]) -> Result<Option<Vec<u8>>, ReadFailed> {
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn epochs_that_fit_no_block_are_told_from_those_that_fit_a_later_one() {
+        let place = BlockPlace { chain: ChainId::from_bytes([1; 32]), height: Height(1), time: Time(1) };
+        let mut work = Work::new(&Nothing, place);
+        work.begin();
+        assert_eq!(work.take_epochs(EPOCHS_PER_BLOCK_MAX), Ok(()));
+        assert_eq!(work.take_epochs(1), Err(Refused::TooManyEpochs));
+        work.forget();
+        work.begin();
+        assert_eq!(work.take_epochs(1), Err(Refused::BlockFull), "what a refused one took is gone");
     }
 }
