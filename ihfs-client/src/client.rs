@@ -170,7 +170,7 @@ impl Client {
     /// Saves what was verified, so that no older ledger is believed later.
     ///
     /// # Errors
-    /// [`HomeError::Io`].
+    /// [`HomeError::Io`], [`HomeError::Busy`].
     pub fn save_view(&self) -> Result<(), HomeError> {
         self.seat.as_ref().map_or(Ok(()), |seat| seat.save_view())
     }
@@ -201,7 +201,7 @@ impl Client {
 
 impl Seat {
     fn save_view(&self) -> Result<(), HomeError> {
-        self.home.write_view(&self.view.trust().to_bytes())
+        self.home.save_view(&self.view.trust())
     }
 }
 

@@ -322,7 +322,7 @@ fn save(
     let sealed = keyring.seal(passphrase, rand::random())?;
     home.create()?;
     home.write_network(network)?;
-    home.write_view(&view.trust().to_bytes())?;
+    home.save_view(&view.trust())?;
     Ok(home.write_keyring(&sealed)?)
 }
 

@@ -23,6 +23,7 @@ pub(super) fn home(error: &HomeError) -> Advice {
         HomeError::Io { .. } => {
             advice("home-files", "Look whether the folder is yours and whether the disk is full.")
         }
+        HomeError::Busy { .. } => advice("home-busy", "Wait for the other command and run it again."),
         HomeError::Damaged { .. } => advice("home-damaged", "Run `ihfs recover` with your recovery sheet."),
         HomeError::UnknownFormat { .. } => {
             advice("newer-format", "Install the version of ihfs that wrote it.")
