@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! HOME/keyring        this device's keys, sealed by the passphrase
+//! HOME/keyring.new    the same, until the ledger knows the device
 //! HOME/network.json   which network, where its nodes are, one's own handle
 //! HOME/view           what was last verified of the ledger
 //! HOME/node/          the node of a one-node network, if it runs here
@@ -18,7 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ihfs_core::ids::{ChainId, NodeId};
+use ihfs_core::ids::{ChainId, DeviceId, MemberId, NodeId};
 use ihfs_core::members::HandleProof;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,8 @@ use crate::view::Trust;
 /// Version of the folder's layout.
 pub const HOME_FORMAT: u32 = 1;
 
+/// The keyring until the ledger knows its device.
+const UNCONFIRMED: &str = "keyring.new";
 /// Held while a file is replaced.
 const LOCK: &str = "writing.lock";
 /// Longest wait for another command that replaces a file: its disk is slow, or it was stopped.
@@ -53,6 +56,27 @@ pub struct NetworkFile {
     pub nodes: Vec<NodeAddress>,
     /// One's own handle with its proof, once registered.
     pub handle: Option<OwnHandle>,
+    /// Whose folder it is.
+    #[serde(default)]
+    pub owner: Option<OwnerText>,
+}
+
+/// Whose folder it is, for those who have not opened the keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerText {
+    /// The member, hexadecimal.
+    pub member: String,
+    /// This device, hexadecimal.
+    pub device: String,
+}
+
+/// Whose folder it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The member.
+    pub member: MemberId,
+    /// This device.
+    pub device: DeviceId,
 }
 
 /// Where a node is.
@@ -167,6 +191,33 @@ impl Home {
     /// [`HomeError::Io`].
     pub fn write_keyring(&self, sealed: &[u8]) -> Result<(), HomeError> {
         self.write("keyring", sealed)
+    }
+
+    /// The sealed keyring of a device that the ledger may not know yet.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn unconfirmed_keyring(&self) -> Result<Option<Vec<u8>>, HomeError> {
+        self.read(UNCONFIRMED)
+    }
+
+    /// Keeps the sealed keyring of a device that the ledger may not know yet.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`], [`HomeError::Busy`].
+    pub fn write_unconfirmed_keyring(&self, sealed: &[u8]) -> Result<(), HomeError> {
+        self.write(UNCONFIRMED, sealed)
+    }
+
+    /// The ledger knows the device: its keyring is now that of the folder.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`], [`HomeError::Busy`].
+    pub fn confirm_keyring(&self) -> Result<(), HomeError> {
+        let _lock = self.lock("keyring")?;
+        let renamed = fs::rename(self.path.join(UNCONFIRMED), self.path.join("keyring"));
+        let synced = renamed.and_then(|()| fs::File::open(&self.path)?.sync_all());
+        synced.map_err(|source| self.io("keyring", source))
     }
 
     /// Which network.
@@ -284,7 +335,22 @@ impl NetworkFile {
             Some(own) => Some(own.proof().ok_or_else(damaged)?),
         };
         let genesis = data_encoding::HEXLOWER.decode(self.genesis.as_bytes()).map_err(|_| damaged())?;
-        Ok(ParsedNetwork { chain: self.chain.parse().map_err(|_| damaged())?, genesis, nodes, handle })
+        let owner = match &self.owner {
+            None => None,
+            Some(owner) => Some(owner.parse().ok_or_else(damaged)?),
+        };
+        Ok(ParsedNetwork { chain: self.chain.parse().map_err(|_| damaged())?, genesis, nodes, handle, owner })
+    }
+}
+
+impl OwnerText {
+    /// As text.
+    pub fn of(owner: Owner) -> Self {
+        Self { member: owner.member.to_string(), device: owner.device.to_string() }
+    }
+
+    fn parse(&self) -> Option<Owner> {
+        Some(Owner { member: self.member.parse().ok()?, device: self.device.parse().ok()? })
     }
 }
 
@@ -311,6 +377,8 @@ pub struct ParsedNetwork {
     pub nodes: Vec<(NodeId, Vec<String>)>,
     /// One's own handle.
     pub handle: Option<HandleProof>,
+    /// Whose folder it is.
+    pub owner: Option<Owner>,
 }
 
 #[cfg(test)]
@@ -331,6 +399,7 @@ mod tests {
             genesis: String::new(),
             nodes: vec![],
             handle: None,
+            owner: None,
         };
         home.write_network(&file).unwrap();
         assert!(matches!(home.network(), Err(HomeError::UnknownFormat { found: 7, .. })));

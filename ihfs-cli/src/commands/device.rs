@@ -14,7 +14,7 @@ use crate::session;
 use crate::sheet::obtain_seed;
 
 /// Digits of a device's id in a list: more than anybody's devices share.
-const SHORT: usize = 12;
+pub(super) const SHORT: usize = 12;
 
 /// Lists devices, or removes one.
 pub(super) fn run(config: &Config, verb: &DeviceVerb) -> Result<(), Failure> {

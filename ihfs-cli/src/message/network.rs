@@ -75,6 +75,15 @@ pub(super) fn join(error: &JoinError) -> Advice {
         JoinError::NotRegistered => {
             advice("not-registered", "Nothing was set up. The node is broken or lies: tell the hospital.")
         }
+        JoinError::InviteSpent => denied(
+            "invite-used",
+            "If you used it yourself, `ihfs init` with the same --sheet FILE goes on, and `ihfs recover` does with \
+             the sheet on paper. Otherwise ask your hospital for a new one.",
+        ),
+        JoinError::OtherMember { .. } => denied(
+            "other-member",
+            "Nothing was changed. Name another folder with --home or IHFS_HOME: one for each identity.",
+        ),
         JoinError::InviteExpired => denied(
             "invite-expired",
             "Look whether this machine's clock is right, then ask your hospital for a new one.",
