@@ -89,6 +89,7 @@ pub(crate) fn tell_failure(verb: &str, failure: &Failure, json: bool) -> Exit {
             "code": message.code,
             "message": message.what,
             "advice": message.advice,
+            "option": message.option,
             "exit": message.exit as u8,
         }});
         format!("{object}\n")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ihfs_client::client::{Client, now};
 use ihfs_client::home::Home;
 use ihfs_client::openings::{InProcess, OpeningStore};
-use ihfs_core::crypto::keyring::Keyring;
+use ihfs_core::crypto::keyring::{Keyring, KeyringError};
 use ihfs_core::ids::{GrantId, Time};
 use zeroize::Zeroizing;
 
@@ -70,8 +70,12 @@ struct Unsealed {
 
 fn unseal(config: &Config, home: &Home) -> Result<(Keyring, Unsealed), Failure> {
     let file = home.keyring()?;
-    let passphrase = config.passphrase.read(&config.asker)?;
-    let keys = Keyring::open(&file, &passphrase)?;
+    let open = || -> Result<_, Failure> {
+        let passphrase = config.passphrase.read(&config.asker)?;
+        Ok((Keyring::open(&file, &passphrase)?, passphrase))
+    };
+    let is_slip = |failure: &_| matches!(failure, Failure::Keyring(KeyringError::WrongPassphrase));
+    let (keys, passphrase) = config.passphrase.until_right(&config.asker, open, is_slip)?;
     Ok((keys, Unsealed { file, passphrase }))
 }
 

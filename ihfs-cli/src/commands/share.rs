@@ -14,6 +14,10 @@ use crate::output::words::{clean, count, role};
 use crate::session;
 use crate::until::show_time;
 
+/// The option that confirms a key, and where its words come from.
+const FINGERPRINT: &str =
+    "--fingerprint WORDS (the person's six words: \"fingerprint\" in the person's own `ihfs whoami --json`)";
+
 /// Shares with somebody whose key was confirmed.
 pub(super) fn run(config: &Config, args: &Share) -> Result<(), Failure> {
     let location = location::parse(&args.location)?;
@@ -56,7 +60,7 @@ fn confirm(config: &Config, args: &Share, person: &Person) -> Result<(), Failure
         handle.hospital(),
         person.fingerprint,
     );
-    let answer = config.asker.line(&question, "--fingerprint WORDS")?;
+    let answer = config.asker.line(&question, FINGERPRINT)?;
     if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
         Ok(())
     } else {
