@@ -90,6 +90,9 @@ fn advise(failure: &Failure) -> Advice {
             "wrong-fingerprint",
             "Nothing was shared. Ask the person for the words, by phone or in person.",
         ),
+        Failure::EndsInThePast { .. } => {
+            advice("until-past", "Nothing was shared. Name a later --until: 30d, 2030-12-31, or never.")
+        }
         Failure::WithYourself => {
             advice("yourself", "Name somebody else; your own records are yours already.")
         }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use ihfs_core::ids::{ChainId, DeviceId, MemberId, NodeId};
 use ihfs_core::members::HandleProof;
+use ihfs_net::PeerKey;
 use serde::{Deserialize, Serialize};
 
 use crate::view::Trust;
@@ -381,6 +382,21 @@ pub struct ParsedNetwork {
     pub owner: Option<Owner>,
 }
 
+impl ParsedNetwork {
+    /// A message in which each node is also named by where it is: keys alone tell nobody whom to call.
+    #[must_use]
+    pub fn with_addresses(&self, message: &str) -> String {
+        let mut text = message.to_owned();
+        for (node, addresses) in &self.nodes {
+            let Some(address) = addresses.first() else { continue };
+            let short = format!("node {node:?}");
+            let named = format!("{short} ({address})");
+            text = text.replace(&short, &named).replace(&PeerKey::from(*node).to_string(), &named);
+        }
+        text
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ihfs_core::ids::{BlockId, Height, Time};
@@ -403,6 +419,22 @@ mod tests {
         };
         home.write_network(&file).unwrap();
         assert!(matches!(home.network(), Err(HomeError::UnknownFormat { found: 7, .. })));
+    }
+
+    #[test]
+    fn a_message_names_nodes_by_their_addresses_too() {
+        let node = NodeId::from_bytes([0xab; 32]);
+        let network = ParsedNetwork {
+            chain: ChainId::from_bytes([1; 32]),
+            genesis: vec![],
+            nodes: vec![(node, vec!["192.0.2.1:4040".to_owned()])],
+            handle: None,
+            owner: None,
+        };
+        let named = "node abababab (192.0.2.1:4040)";
+        let peer = PeerKey::from(node);
+        assert_eq!(network.with_addresses(&format!("{peer} is busy")), format!("{named} is busy"));
+        assert_eq!(network.with_addresses("node abababab lies"), format!("{named} lies"));
     }
 
     fn trust(height: u64) -> Trust {

@@ -57,11 +57,16 @@ impl Report for Vec<DeviceReport> {
 
 impl Report for DeviceRemoved {
     fn human(&self) -> String {
-        format!(
+        let mut text = format!(
             "Device {} is removed. Keys of generation {} began for {}.\n",
             self.device.chars().take(SHORT).collect::<String>(),
             self.generation,
             count(self.records, "record"),
-        )
+        );
+        if self.this_device {
+            text += "It was this one: here nothing of yours opens any more. Other devices go on; \
+                     `ihfs recover` brings this machine back.\n";
+        }
+        text
     }
 }

@@ -50,6 +50,10 @@ pub(super) fn keyring(error: &KeyringError) -> Advice {
 pub(super) fn connect(error: &ConnectError) -> Advice {
     match error {
         ConnectError::Home(error) => home(error),
+        ConnectError::Removed => denied(
+            "device-removed",
+            "`ihfs recover` with the recovery sheet makes this machine one of your devices again.",
+        ),
         ConnectError::View(error) => view(error),
         ConnectError::Generation(error) => people::device(error),
         ConnectError::Runtime(_) | ConnectError::Start(_) => {
@@ -151,7 +155,10 @@ pub(super) const fn cancelled() -> Advice {
 
 fn refusal(refusal: &Refusal) -> Advice {
     match refusal.reason {
-        Reason::NotAllowed | Reason::Rules => denied("refused", "The message names the rule."),
+        Reason::NotAllowed | Reason::Rules => denied(
+            "refused",
+            "Nothing was changed. If the reason makes no sense to you, tell the hospital what it says.",
+        ),
         Reason::NoGrant => denied("no-grant", "Ask the owner to share it again."),
         Reason::NotFound => not_found("node-has-not", "Look at what `ihfs ls` and `ihfs received` show."),
         Reason::NotOpened | Reason::OpenAgain => {
