@@ -30,6 +30,7 @@ pub(crate) struct Cli {
 
 /// Options that stand before or after the verb.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Folder of this identity [default: ~/.ihfs]
     #[arg(
