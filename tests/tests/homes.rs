@@ -1,6 +1,7 @@
 //! Homes: joining that was cut short, recovering over what is there, commands side by side.
 
 use std::fs;
+use std::process::Command;
 
 use ihfs_client::book::Book;
 use ihfs_client::client::now;
@@ -10,8 +11,9 @@ use ihfs_core::crypto::derive::Seed;
 use ihfs_core::invitation::Invitation;
 use ihfs_core::ledger::identity::Role;
 use ihfs_node::admin::invite::{INVITE_LIFE, invite};
-use ihfs_tests::processes::Machine;
+use ihfs_tests::processes::{Machine, program};
 use ihfs_tests::{PASSPHRASE, Scene, Solo, at, connect, for_treatment};
+use serde_json::Value;
 
 fn invitation(solo: &Solo, name: &str) -> Invitation {
     invite(&solo.node_path(), Role::Practitioner, name, now().plus_millis(INVITE_LIFE)).unwrap()
@@ -140,4 +142,86 @@ fn commands_side_by_side_in_one_home_all_succeed() {
             assert!(command.wait().unwrap().success());
         }
     }
+}
+
+/// How an `ihfs` fails, told to a program.
+fn failure(machine: &Machine, home: &str, arguments: &[&str]) -> (i32, Value) {
+    let output = machine.run(home, &[arguments, &["--json"]].concat());
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    (output.status.code().unwrap(), told["error"].clone())
+}
+
+#[test]
+fn an_init_that_cannot_succeed_leaves_neither_node_nor_sheet() {
+    let machine = Machine::new();
+    machine.invite("dr.lee");
+    let (invite, sheet) = (machine.text("invite"), machine.text("other.sheet"));
+    let init = ["init", "--invite", &invite, "--yes", "--sheet", &sheet];
+    let (exit, error) = failure(&machine, "other", &init);
+    assert_eq!((exit, &error["code"]), (3, &"invite-used".into()));
+    let week = 8 * 24 * 60 * 60;
+    let expired = machine.command_at(week, "other", &init).arg("--json").output().unwrap();
+    assert!(String::from_utf8_lossy(&expired.stdout).contains("invite-expired"));
+
+    fs::write(machine.path("pass"), "short\n").unwrap();
+    let solo = ["init", "--solo", "--as", "kim", "--yes", "--sheet", &sheet];
+    assert_eq!(failure(&machine, "kim", &solo).1["code"], "passphrase-short");
+    fs::write(machine.path("pass"), "a passphrase of tests\n").unwrap();
+    let (_, error) = failure(&machine, "kim", &["init", "--solo", "--as", "kim"]);
+    assert_eq!(error["option"], "--sheet FILE and --yes");
+    assert!(!machine.path("other.sheet").exists() && !machine.path("kim/node").exists());
+}
+
+#[test]
+fn a_device_that_was_removed_is_told_so_and_may_remove_itself() {
+    let machine = Machine::new();
+    let sheet = machine.text("ann.sheet");
+    let first = machine.json("ann", &["whoami"])["device"].as_str().unwrap().to_owned();
+    let (exit, error) = failure(&machine, "ann", &["device", "remove", &first, "--sheet", &sheet, "--yes"]);
+    assert_eq!((exit, &error["code"]), (3, &"last-device".into()));
+    machine.done("ann2", &["recover", "--sheet", &sheet]);
+    let own = machine.json("ann2", &["whoami"])["device"].as_str().unwrap().to_owned();
+    let removed = machine.json("ann2", &["device", "remove", &own, "--sheet", &sheet, "--yes"]);
+    assert_eq!(removed["this_device"], true);
+    let (exit, error) = failure(&machine, "ann2", &["ls", "/"]);
+    assert_eq!((exit, &error["code"]), (3, &"device-removed".into()));
+    machine.done("ann", &["ls", "/"]);
+}
+
+#[test]
+fn who_one_is_needs_no_node() {
+    let machine = Machine::new();
+    let with_node = machine.json("ann", &["whoami"]);
+    machine.done("ann", &["solo", "stop"]);
+    let mut without = machine.json("ann", &["whoami"]);
+    assert_eq!(without["role"], Value::Null);
+    without["role"] = with_node["role"].clone();
+    assert_eq!(without, with_node);
+}
+
+#[test]
+fn sharing_until_the_past_and_sharing_everything_are_stopped() {
+    let machine = Machine::new();
+    machine.invite("dr.lee");
+    let past = ["share", "/x", "dr.lee@home", "--until", "2001-01-01"];
+    assert_eq!(failure(&machine, "ann", &past).1["code"], "until-past");
+    let (exit, error) = failure(&machine, "ann", &["share", "/", "dr.lee@home"]);
+    assert_eq!((exit, &error["option"]), (2, &"--yes".into()));
+}
+
+#[test]
+fn a_node_says_errors_as_ihfs_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("node");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(program("ihfs-node"));
+        let output = command.args(arguments).arg("--json").arg("--data").arg(&data).output().unwrap();
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code().unwrap(), told["error"].clone())
+    };
+    let (exit, error) = run(&["init", "--hospital", "st-mary", "--listen", "0.0.0.0:0"]);
+    assert_eq!((exit, &error["code"], &error["command"]), (2, &"no-announce".into(), &"init".into()));
+    assert_eq!(run(&["status"]).1["code"], "no-node");
+    assert_eq!(run(&["status", "--colour"]).1["code"], "usage");
+    assert!(!data.exists());
 }
