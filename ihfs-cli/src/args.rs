@@ -8,6 +8,7 @@ pub(crate) mod sharing;
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 use crate::exit::EXIT_HELP;
@@ -29,9 +30,14 @@ pub(crate) struct Cli {
 
 /// Options that stand before or after the verb.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Folder of this identity [default: ~/.ihfs]
-    #[arg(long, global = true, env = "IHFS_HOME", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    #[arg(
+        long, global = true, env = "IHFS_HOME", value_name = "FOLDER", value_hint = ValueHint::DirPath,
+        // An empty one counts as unset: the reader of paths would refuse it.
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
+    )]
     pub(crate) home: Option<PathBuf>,
     /// Read the passphrase from the first line of FILE
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -133,6 +139,12 @@ mod tests {
             assert_eq!(cli.global.passphrase_file, Some("/p".into()));
             assert!(cli.global.json && cli.global.yes, "{line:?}");
         }
+    }
+
+    #[test]
+    fn an_empty_home_counts_as_unset() {
+        let cli = Cli::try_parse_from(["ihfs", "whoami", "--home", ""]).unwrap();
+        assert_eq!(crate::config::home(cli.global.home).ok(), crate::config::home(None).ok());
     }
 
     #[test]

@@ -7,23 +7,35 @@ use zeroize::Zeroizing;
 
 /// Most bytes of an answer: 24 words and what else stands on a line of the sheet.
 const ANSWER_BYTES_MAX: usize = 1024;
+/// How often a question is asked before a slip of the fingers ends the command.
+const TRIES: usize = 3;
+/// Empties the screen and what can be scrolled back to (ECMA-48 ED; 3 as xterm has it).
+const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 
 /// Asks, if somebody is there.
 #[derive(Debug)]
 pub(crate) struct Asker {
-    somebody_there: bool,
+    whom: Whom,
     yes: bool,
+}
+
+/// Who answers.
+#[derive(Debug)]
+enum Whom {
+    Nobody,
+    Terminal,
+    /// The answers of a test, in their order.
+    #[cfg(test)]
+    Script(std::sync::Mutex<std::collections::VecDeque<&'static str>>),
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
     /// No terminal, or `--json`.
-    #[error("nobody can be asked: {question}")]
+    #[error("{instead} is needed: there is nobody who could be asked")]
     NobodyThere {
-        /// What would have been asked.
-        question: String,
-        /// The option that answers it.
+        /// The option that answers the question.
         instead: &'static str,
     },
     /// The terminal failed.
@@ -38,7 +50,13 @@ impl Asker {
     /// `may_ask`: not when the output is for a program.
     pub(crate) fn new(may_ask: bool, yes: bool) -> Self {
         let terminal = || std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-        Self { somebody_there: may_ask && terminal(), yes }
+        Self { whom: if may_ask && terminal() { Whom::Terminal } else { Whom::Nobody }, yes }
+    }
+
+    /// Somebody who gives these answers.
+    #[cfg(test)]
+    pub(crate) fn scripted(answers: &[&'static str]) -> Self {
+        Self { whom: Whom::Script(std::sync::Mutex::new(answers.iter().copied().collect())), yes: false }
     }
 
     /// Whether `--yes` was given.
@@ -59,12 +77,46 @@ impl Asker {
         if answer == "y" || answer == "yes" { Ok(()) } else { Err(AskError::Declined) }
     }
 
+    /// Asks again after a slip, at most [`TRIES`] times in all, and says what was wrong.
+    ///
+    /// # Errors
+    /// What `ask` gives at last, and at once what is no slip.
+    pub(crate) fn until_right<T, E: std::fmt::Display>(
+        &self,
+        mut ask: impl FnMut() -> Result<T, E>,
+        is_slip: impl Fn(&E) -> bool,
+    ) -> Result<T, E> {
+        for _ in 1..TRIES {
+            match ask() {
+                // A terminal that fails is told by the next question.
+                Err(error) if is_slip(&error) => drop(self.show(&format!("Not so: {error}.\n"), "")),
+                done => return done,
+            }
+        }
+        ask()
+    }
+
+    /// That somebody is there, asked before anything is changed.
+    ///
+    /// # Errors
+    /// [`AskError::NobodyThere`].
+    pub(crate) const fn somebody(&self, instead: &'static str) -> Result<(), AskError> {
+        match self.whom {
+            Whom::Nobody => Err(AskError::NobodyThere { instead }),
+            _ => Ok(()),
+        }
+    }
+
     /// Asks for a line, shown while it is typed.
     ///
     /// # Errors
     /// [`AskError`].
     pub(crate) fn line(&self, question: &str, instead: &'static str) -> Result<Zeroizing<String>, AskError> {
-        let mut terminal = self.terminal(question, instead)?;
+        self.somebody(instead)?;
+        if let Some(answer) = self.scripted_answer() {
+            return Ok(answer);
+        }
+        let mut terminal = terminal()?;
         terminal.write_all(question.as_bytes())?;
         read_line(&mut terminal)
     }
@@ -78,7 +130,10 @@ impl Asker {
         question: &str,
         instead: &'static str,
     ) -> Result<Zeroizing<String>, AskError> {
-        self.terminal(question, instead)?;
+        self.somebody(instead)?;
+        if let Some(answer) = self.scripted_answer() {
+            return Ok(answer);
+        }
         Ok(Zeroizing::new(rpassword::prompt_password(question)?))
     }
 
@@ -87,15 +142,36 @@ impl Asker {
     /// # Errors
     /// [`AskError`].
     pub(crate) fn show(&self, text: &str, instead: &'static str) -> Result<(), AskError> {
-        Ok(self.terminal("show something secret", instead)?.write_all(text.as_bytes())?)
+        self.somebody(instead)?;
+        if cfg!(test) {
+            return Ok(());
+        }
+        Ok(terminal()?.write_all(text.as_bytes())?)
     }
 
-    fn terminal(&self, question: &str, instead: &'static str) -> Result<File, AskError> {
-        if !self.somebody_there {
-            return Err(AskError::NobodyThere { question: question.trim().to_owned(), instead });
-        }
-        Ok(OpenOptions::new().read(true).write(true).open("/dev/tty")?)
+    /// Takes everything off the screen.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub(crate) fn clear(&self, instead: &'static str) -> Result<(), AskError> {
+        self.show(CLEAR, instead)
     }
+
+    #[cfg(not(test))]
+    const fn scripted_answer(&self) -> Option<Zeroizing<String>> {
+        None
+    }
+
+    #[cfg(test)]
+    fn scripted_answer(&self) -> Option<Zeroizing<String>> {
+        let Whom::Script(answers) = &self.whom else { return None };
+        let answer = answers.lock().unwrap().pop_front().expect("no more is asked than the test answers");
+        Some(Zeroizing::new(answer.to_owned()))
+    }
+}
+
+fn terminal() -> Result<File, AskError> {
+    Ok(OpenOptions::new().read(true).write(true).open("/dev/tty")?)
 }
 
 /// Reads up to the end of the line, byte by byte: no buffer keeps a copy.
@@ -114,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_script_never_meets_a_prompt() {
-        let asker = Asker { somebody_there: false, yes: false };
+        let asker = Asker { whom: Whom::Nobody, yes: false };
         assert!(matches!(asker.confirm("Go on?", "--yes"), Err(AskError::NobodyThere { .. })));
         assert!(matches!(asker.hidden("Passphrase: ", "--x"), Err(AskError::NobodyThere { .. })));
         assert!(matches!(asker.line("Words: ", "--sheet"), Err(AskError::NobodyThere { .. })));
@@ -122,7 +198,22 @@ mod tests {
 
     #[test]
     fn yes_answers_a_confirmation_without_anybody() {
-        assert!(Asker { somebody_there: false, yes: true }.confirm("Go on?", "--yes").is_ok());
+        assert!(Asker { whom: Whom::Nobody, yes: true }.confirm("Go on?", "--yes").is_ok());
+    }
+
+    #[test]
+    fn a_question_is_asked_again_after_a_slip_and_not_for_ever() {
+        let ask = |answers: &[&'static str]| {
+            let asker = Asker::scripted(answers);
+            let once = || match asker.line("?", "--x").unwrap().as_str() {
+                "right" => Ok(()),
+                wrong => Err(wrong.to_owned()),
+            };
+            asker.until_right(once, |wrong| wrong == "slip")
+        };
+        assert_eq!(ask(&["slip", "slip", "right"]), Ok(()));
+        assert_eq!(ask(&["slip", "slip", "slip"]), Err("slip".to_owned()));
+        assert_eq!(ask(&["broken"]), Err("broken".to_owned()));
     }
 
     #[test]

@@ -47,12 +47,12 @@ impl Config {
             (None, Some(fd)) => PassphraseSource::Descriptor(fd),
             (None, None) => PassphraseSource::Prompt,
         };
-        Ok(Self {
-            home: home(global.home)?,
-            passphrase,
-            asker: Asker::new(!global.json, global.yes),
-            output: Output::new(global.json, global.verbose),
-        })
+        let output = Output::new(global.json, global.verbose);
+        if passphrase.is_exposed() {
+            output.note("Others on this machine can read the file with your passphrase: `chmod 600` it.");
+        }
+        let asker = Asker::new(!global.json, global.yes);
+        Ok(Self { home: home(global.home)?, passphrase, asker, output })
     }
 }
 

@@ -8,6 +8,7 @@ use ihfs_client::get::GetError;
 use ihfs_client::history::HistoryError;
 use ihfs_client::home::HomeError;
 use ihfs_client::join::JoinError;
+use ihfs_client::link::AskError as NodeError;
 use ihfs_client::location::LocationError;
 use ihfs_client::put::PutError;
 use ihfs_client::resolve::ResolveError;
@@ -71,6 +72,12 @@ pub(crate) enum Failure {
         /// The words of the key on the ledger.
         found: String,
     },
+    /// Sharing until a time that is over.
+    #[error("{until} is in the past")]
+    EndsInThePast {
+        /// The time.
+        until: String,
+    },
     /// Sharing with oneself.
     #[error("that is you")]
     WithYourself,
@@ -116,4 +123,17 @@ pub(crate) enum Failure {
     /// Versions.
     #[error(transparent)]
     History(#[from] HistoryError),
+}
+
+impl Failure {
+    /// Whether no node was reached, so that what this device knows by itself is all there is.
+    pub(crate) const fn is_offline(&self) -> bool {
+        matches!(
+            self,
+            Self::Solo(SoloError::Stopped)
+                | Self::Connect(ConnectError::View(ViewError::Ask(
+                    NodeError::Network(_) | NodeError::NoNode
+                )))
+        )
+    }
 }

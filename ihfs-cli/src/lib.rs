@@ -27,6 +27,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
+use ihfs_client::home::Home;
 
 use args::Cli;
 use config::Config;
@@ -59,9 +60,15 @@ fn parse_and_run() -> Exit {
 fn run(cli: Cli) -> Exit {
     let verb = commands::name(&cli.verb);
     let told_in_json = cli.global.json;
-    let result = Config::new(cli.global).and_then(|config| commands::run(&config, cli.verb));
-    match result {
+    let config = match Config::new(cli.global) {
+        Ok(config) => config,
+        Err(failure) => return output::tell_failure(verb, &failure, told_in_json, None),
+    };
+    match commands::run(&config, cli.verb) {
         Ok(exit) => exit,
-        Err(failure) => output::tell_failure(verb, &failure, told_in_json),
+        Err(failure) => {
+            let network = Home::at(&config.home).network().and_then(|file| file.parse()).ok();
+            output::tell_failure(verb, &failure, told_in_json, network.as_ref())
+        }
     }
 }

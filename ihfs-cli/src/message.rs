@@ -29,6 +29,8 @@ pub(crate) struct Message {
     pub(crate) what: String,
     /// What to do.
     pub(crate) advice: Cow<'static, str>,
+    /// The option that answers what nobody could be asked.
+    pub(crate) option: Option<&'static str>,
 }
 
 /// Exit code, name for programs, advice.
@@ -37,7 +39,16 @@ pub(crate) type Advice = (Exit, &'static str, Cow<'static, str>);
 /// What to tell of a failure.
 pub(crate) fn explain(failure: &Failure) -> Message {
     let (exit, code, advice) = advise(failure);
-    Message { exit, code, what: with_causes(failure), advice }
+    Message { exit, code, what: with_causes(failure), advice, option: missing_option(failure) }
+}
+
+const fn missing_option(failure: &Failure) -> Option<&'static str> {
+    match failure {
+        Failure::Ask(AskError::NobodyThere { instead })
+        | Failure::Passphrase(PassphraseError::Ask(AskError::NobodyThere { instead }))
+        | Failure::Sheet(SheetError::Ask(AskError::NobodyThere { instead })) => Some(*instead),
+        _ => None,
+    }
 }
 
 /// The error and its causes, each once.
@@ -79,6 +90,9 @@ fn advise(failure: &Failure) -> Advice {
             "wrong-fingerprint",
             "Nothing was shared. Ask the person for the words, by phone or in person.",
         ),
+        Failure::EndsInThePast { .. } => {
+            advice("until-past", "Nothing was shared. Name a later --until: 30d, 2030-12-31, or never.")
+        }
         Failure::WithYourself => {
             advice("yourself", "Name somebody else; your own records are yours already.")
         }
@@ -125,11 +139,9 @@ fn config(error: &ConfigError) -> Advice {
 
 fn ask(error: &AskError) -> Advice {
     match error {
-        AskError::NobodyThere { instead, .. } => (
-            Exit::Error,
-            "nobody-to-ask",
-            Cow::Owned(format!("Run it at a terminal without --json, or give {instead}.")),
-        ),
+        AskError::NobodyThere { .. } => {
+            advice("nobody-to-ask", "Give it, or run the command at a terminal without --json.")
+        }
         AskError::Terminal(_) => advice("terminal", "Try another terminal."),
         AskError::Declined => advice("declined", "Nothing was changed."),
     }
@@ -231,12 +243,11 @@ mod tests {
     }
 
     #[test]
-    fn advice_names_the_option_that_replaces_a_prompt() {
-        let question = "Passphrase:".to_owned();
-        let failure = AskError::NobodyThere { question, instead: "--passphrase-file FILE" };
-        let message = explain(&Failure::Ask(failure));
-        assert!(message.advice.contains("--passphrase-file FILE"));
-        assert_eq!(message.exit, Exit::Error);
+    fn what_nobody_was_asked_names_the_option_that_answers_it() {
+        let failure = Failure::Ask(AskError::NobodyThere { instead: "--passphrase-file FILE" });
+        let message = explain(&failure);
+        assert!(message.what.starts_with("--passphrase-file FILE is needed"), "{}", message.what);
+        assert_eq!((message.exit, message.option), (Exit::Error, Some("--passphrase-file FILE")));
     }
 
     #[test]

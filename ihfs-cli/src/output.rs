@@ -5,6 +5,7 @@ pub(crate) mod words;
 
 use std::io::{ErrorKind, Write};
 
+use ihfs_client::home::ParsedNetwork;
 use serde::Serialize;
 use serde_json::json;
 
@@ -81,14 +82,23 @@ pub(crate) fn write_all(to: &mut impl Write, bytes: &[u8]) -> Result<(), Failure
 /// Tells why a command failed and what to do, and how it ends.
 ///
 /// `--json`: one object on standard output; for `cat`, whose output is the file, on standard error.
-pub(crate) fn tell_failure(verb: &str, failure: &Failure, json: bool) -> Exit {
-    let message = explain(failure);
+pub(crate) fn tell_failure(
+    verb: &str,
+    failure: &Failure,
+    json: bool,
+    network: Option<&ParsedNetwork>,
+) -> Exit {
+    let mut message = explain(failure);
+    if let Some(network) = network {
+        message.what = network.with_addresses(&message.what);
+    }
     let told = if json {
         let object = json!({ "error": {
             "command": verb,
             "code": message.code,
             "message": message.what,
             "advice": message.advice,
+            "option": message.option,
             "exit": message.exit as u8,
         }});
         format!("{object}\n")

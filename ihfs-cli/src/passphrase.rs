@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use zeroize::Zeroizing;
@@ -13,6 +14,8 @@ use crate::ask::{AskError, Asker};
 const PASSPHRASE_BYTES_MAX: usize = 1024;
 /// Fewest bytes of a new one: Argon2id makes guessing slow, not impossible.
 const PASSPHRASE_BYTES_MIN: usize = 8;
+/// Permissions of a file by which others than its owner read it.
+const OTHERS: u32 = 0o044;
 /// Most bytes read from a descriptor that carries a whole sheet.
 pub(crate) const DESCRIPTOR_BYTES_MAX: usize = 64 << 10;
 
@@ -56,11 +59,36 @@ impl PassphraseSource {
         self.once(asker, "Passphrase: ")
     }
 
-    /// A new passphrase; a person types it twice.
+    /// A new passphrase; a person types it twice, and again after a slip.
     ///
     /// # Errors
     /// [`PassphraseError`].
     pub(crate) fn choose(&self, asker: &Asker) -> Result<Zeroizing<Vec<u8>>, PassphraseError> {
+        use PassphraseError::{Different, TooShort, WrongLength};
+        let is_slip = |error: &_| matches!(error, Different | TooShort | WrongLength);
+        self.until_right(asker, || self.choose_once(asker), is_slip)
+    }
+
+    /// Runs `ask` again after a slip if a person types: a file says the same again.
+    ///
+    /// # Errors
+    /// What `ask` gives at last.
+    pub(crate) fn until_right<T, E: std::fmt::Display>(
+        &self,
+        asker: &Asker,
+        mut ask: impl FnMut() -> Result<T, E>,
+        is_slip: impl Fn(&E) -> bool,
+    ) -> Result<T, E> {
+        if matches!(self, Self::Prompt) { asker.until_right(ask, is_slip) } else { ask() }
+    }
+
+    /// Whether others than its owner can read the file that the passphrase is in.
+    pub(crate) fn is_exposed(&self) -> bool {
+        let Self::File(path) = self else { return false };
+        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & OTHERS != 0)
+    }
+
+    fn choose_once(&self, asker: &Asker) -> Result<Zeroizing<Vec<u8>>, PassphraseError> {
         let chosen = self.once(asker, "New passphrase for this device: ")?;
         if chosen.len() < PASSPHRASE_BYTES_MIN {
             return Err(PassphraseError::TooShort);
@@ -164,6 +192,23 @@ mod tests {
         assert_eq!(source.read(&Asker::new(false, false)).unwrap().as_slice(), b"correct horse");
         let nobody = PassphraseSource::Descriptor(-1).read(&Asker::new(false, false));
         assert!(matches!(nobody, Err(PassphraseError::Read(_))));
+    }
+
+    #[test]
+    fn whoever_mistypes_a_new_passphrase_is_asked_again() {
+        let asker = Asker::scripted(&["short", "long enough", "long enouhg", "long enough", "long enough"]);
+        assert_eq!(PassphraseSource::Prompt.choose(&asker).unwrap().as_slice(), b"long enough");
+        let asker = Asker::scripted(&["short", "short", "short"]);
+        assert!(matches!(PassphraseSource::Prompt.choose(&asker), Err(PassphraseError::TooShort)));
+    }
+
+    #[test]
+    fn a_passphrase_file_that_others_can_read_is_noticed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let source = PassphraseSource::File(file.path().to_owned());
+        assert!(!source.is_exposed());
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(source.is_exposed());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ihfs_client::client::{Client, now};
 use ihfs_client::home::Home;
 use ihfs_client::openings::{InProcess, OpeningStore};
-use ihfs_core::crypto::keyring::Keyring;
+use ihfs_core::crypto::keyring::{Keyring, KeyringError};
 use ihfs_core::ids::{GrantId, Time};
 use zeroize::Zeroizing;
 
@@ -34,17 +34,49 @@ pub(crate) fn home(config: &Config) -> Result<Home, Failure> {
 /// [`Failure`].
 pub(crate) fn open(config: &Config) -> Result<Client, Failure> {
     let home = home(config)?;
+    // Before a passphrase is typed in vain.
     check_solo(config)?;
-    let agent = Agent::of(&config.home);
-    let (keys, unsealed) = match agent.keyring()? {
+    let keys = open_keys(config, &home)?;
+    connect(config, &home, keys)
+}
+
+/// The keys of this device, in memory.
+pub(crate) struct Keys {
+    /// The keys.
+    pub(crate) ring: Keyring,
+    /// What they were opened from, unless the agent had them.
+    unsealed: Option<Unsealed>,
+}
+
+/// What a keyring was opened from.
+struct Unsealed {
+    file: Vec<u8>,
+    passphrase: Zeroizing<Vec<u8>>,
+}
+
+/// Opens the keys, by the agent or by the passphrase; asks no node.
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) fn open_keys(config: &Config, home: &Home) -> Result<Keys, Failure> {
+    match Agent::of(&config.home).keyring()? {
         Some(bytes) => {
             config.output.detail("Keys from the agent.");
-            (Keyring::from_secret_bytes(&bytes)?, None)
+            Ok(Keys { ring: Keyring::from_secret_bytes(&bytes)?, unsealed: None })
         }
-        None => unseal(config, &home).map(|(keys, unsealed)| (keys, Some(unsealed)))?,
-    };
-    let client =
-        Client::connect(&home, Arc::new(keys), Box::new(Openings { here: InProcess::default(), agent }))?;
+        None => unseal(config, home),
+    }
+}
+
+/// Connects with open keys.
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) fn connect(config: &Config, home: &Home, keys: Keys) -> Result<Client, Failure> {
+    check_solo(config)?;
+    let Keys { ring, unsealed } = keys;
+    let openings = Openings { here: InProcess::default(), agent: Agent::of(&config.home) };
+    let client = Client::connect(home, Arc::new(ring), Box::new(openings))?;
     if let Some(Unsealed { file, passphrase }) = unsealed {
         // What cannot be written down is asked for again next time.
         let _ = client.keep_learned(&file, &passphrase);
@@ -59,20 +91,18 @@ pub(crate) fn open(config: &Config) -> Result<Client, Failure> {
 /// # Errors
 /// [`Failure`].
 pub(crate) fn by_passphrase(config: &Config, home: &Home) -> Result<Keyring, Failure> {
-    unseal(config, home).map(|(keys, _)| keys)
+    unseal(config, home).map(|keys| keys.ring)
 }
 
-/// What a keyring was opened from.
-struct Unsealed {
-    file: Vec<u8>,
-    passphrase: Zeroizing<Vec<u8>>,
-}
-
-fn unseal(config: &Config, home: &Home) -> Result<(Keyring, Unsealed), Failure> {
+fn unseal(config: &Config, home: &Home) -> Result<Keys, Failure> {
     let file = home.keyring()?;
-    let passphrase = config.passphrase.read(&config.asker)?;
-    let keys = Keyring::open(&file, &passphrase)?;
-    Ok((keys, Unsealed { file, passphrase }))
+    let open = || -> Result<_, Failure> {
+        let passphrase = config.passphrase.read(&config.asker)?;
+        Ok((Keyring::open(&file, &passphrase)?, passphrase))
+    };
+    let is_slip = |failure: &_| matches!(failure, Failure::Keyring(KeyringError::WrongPassphrase));
+    let (ring, passphrase) = config.passphrase.until_right(&config.asker, open, is_slip)?;
+    Ok(Keys { ring, unsealed: Some(Unsealed { file, passphrase }) })
 }
 
 /// A node of this identity's own that stands still is better said than found out by a deadline.

@@ -153,10 +153,13 @@ impl Sheet {
 
     fn ask(asker: &Asker) -> Result<Self, SheetError> {
         let seed = ask_words(asker)?;
-        let fingerprint = asker.line("The digits under \"Network\", in one line: ", INSTEAD)?;
-        let chain = parse_fingerprint(&fingerprint)?;
-        let addresses = asker.line("What stands under \"Addresses\", in one line: ", INSTEAD)?;
-        Ok(Self { handle: None, seed, chain, nodes: parse_nodes(&addresses)? })
+        let question = "The digits under \"Network\", in one line: ";
+        let chain = ask_part(asker, question, parse_fingerprint)?;
+        let question = "What stands under \"Addresses\", in one line: ";
+        let nodes = ask_part(asker, question, parse_nodes)?;
+        let handle = asker.line("What stands under \"Member\" (Enter if nothing does): ", INSTEAD)?;
+        let handle = Some(handle.trim().to_owned()).filter(|handle| !handle.is_empty());
+        Ok(Self { handle, seed, chain, nodes })
     }
 
     /// Writes the sheet into a new file that only its owner can read.
@@ -168,7 +171,8 @@ impl Sheet {
         file.write_all(self.to_text().as_bytes()).and_then(|()| file.sync_all()).map_err(SheetError::Write)
     }
 
-    /// Asks for the words at `places` (from 0), which only whoever wrote the sheet down can tell.
+    /// Asks for the words at `places` (from 0), which only whoever wrote the sheet down can tell. They must not stand
+    /// on the screen any more.
     ///
     /// # Errors
     /// [`SheetError::NotWrittenDown`], [`SheetError::Ask`].
@@ -176,10 +180,12 @@ impl Sheet {
         let words = self.seed.to_words();
         let words: Vec<&str> = words.split(' ').collect();
         for place in places {
-            let typed = asker.line(&format!("Word {} of your sheet: ", place + 1), "--sheet FILE --yes")?;
-            if typed.trim().to_lowercase() != words[place] {
-                return Err(SheetError::NotWrittenDown);
-            }
+            let question = format!("Word {} of your sheet: ", place + 1);
+            let ask = || match asker.line(&question, "--sheet FILE and --yes")? {
+                typed if typed.trim().to_lowercase() == words[place] => Ok(()),
+                _ => Err(SheetError::NotWrittenDown),
+            };
+            asker.until_right(ask, |error| matches!(error, SheetError::NotWrittenDown))?;
         }
         Ok(())
     }
@@ -198,7 +204,17 @@ pub(crate) fn obtain_seed(source: &SheetSource, asker: &Asker) -> Result<Seed, S
 
 fn ask_words(asker: &Asker) -> Result<Seed, SheetError> {
     let question = "The 24 words of your recovery sheet (shown while you type):\n";
-    seed_of(&asker.line(question, INSTEAD)?)
+    ask_part(asker, question, seed_of)
+}
+
+/// A part of the sheet, again after a slip.
+fn ask_part<T>(
+    asker: &Asker,
+    question: &str,
+    parse: impl Fn(&str) -> Result<T, SheetError>,
+) -> Result<T, SheetError> {
+    let is_slip = |error: &_| !matches!(error, SheetError::Ask(_));
+    asker.until_right(|| parse(&asker.line(question, INSTEAD)?), is_slip)
 }
 
 fn read_source(source: &SheetSource) -> Result<Option<Zeroizing<String>>, SheetError> {
@@ -376,6 +392,20 @@ mod tests {
         assert!(matches!(wrong(&text.replacen("a5a5", "a5", 1)), SheetError::Fingerprint));
         assert!(matches!(wrong(&text.replacen("bcbc", "bc", 1)), SheetError::Addresses));
         assert!(matches!(wrong(&text[..text.find("Addresses:").unwrap() + 10]), SheetError::Addresses));
+    }
+
+    #[test]
+    fn a_word_that_is_mistyped_is_asked_again_and_a_sheet_that_is_not_there_ends_it() {
+        let sheet = sheet();
+        let words = sheet.seed.to_words();
+        let word = |place: usize| -> &'static str {
+            let word = words.split(' ').nth(place).unwrap();
+            Box::leak(word.to_owned().into_boxed_str())
+        };
+        let asker = Asker::scripted(&["wrnog", word(2), word(7), "x", "y", word(23)]);
+        sheet.ask_back([2, 7, 23], &asker).unwrap();
+        let nobody = sheet.ask_back([2, 7, 23], &Asker::scripted(&["x", "y", "z"]));
+        assert!(matches!(nobody, Err(SheetError::NotWrittenDown)));
     }
 
     #[test]

@@ -10,13 +10,13 @@ use ihfs_core::ids::{ChainId, MemberId, NodeId, Time};
 use ihfs_core::ledger::state::{ConsortiumEntry, StateKey};
 use ihfs_core::members::HandleProof;
 use ihfs_core::placement::{Placement, PlacementRule};
-use ihfs_net::{AddressError, Identity, Limits, Network, PeerKey, StartError};
+use ihfs_net::{AddressError, Identity, Limits, Network, PeerKey, RequestError, StartError};
 use tokio::runtime::Runtime;
 
 use crate::call::Call;
 use crate::devices::DeviceError;
 use crate::home::{Home, HomeError, ParsedNetwork};
-use crate::link::Link;
+use crate::link::{AskError, Link};
 use crate::openings::OpeningStore;
 use crate::view::{Freshness, Trust, View, ViewError, decode_entry};
 
@@ -38,9 +38,12 @@ pub enum ConnectError {
     /// The saved view is damaged.
     #[error("the saved view of the ledger is damaged")]
     SavedView(#[from] DecodeError),
+    /// The node knows this device as nobody's.
+    #[error("this device was removed: the network does not know it any more")]
+    Removed,
     /// The ledger could not be verified.
     #[error(transparent)]
-    View(#[from] ViewError),
+    View(ViewError),
     /// Secrets of a newer generation could not be had.
     #[error(transparent)]
     Generation(#[from] Box<DeviceError>),
@@ -52,6 +55,15 @@ pub enum ConnectError {
         /// The folder's.
         home: ChainId,
     },
+}
+
+impl From<ViewError> for ConnectError {
+    fn from(error: ViewError) -> Self {
+        match error {
+            ViewError::Ask(AskError::Network(RequestError::NotAdmitted { .. })) => Self::Removed,
+            error => Self::View(error),
+        }
+    }
 }
 
 /// A member's device on the network. Clones are the same device.
@@ -117,7 +129,7 @@ impl Client {
     /// Works over a link that stands already.
     ///
     /// # Errors
-    /// [`ConnectError::View`].
+    /// [`ConnectError::Removed`], [`ConnectError::View`], [`ConnectError::Generation`].
     pub fn over(
         link: Link,
         keys: Arc<Keyring>,
@@ -170,7 +182,7 @@ impl Client {
     /// Saves what was verified, so that no older ledger is believed later.
     ///
     /// # Errors
-    /// [`HomeError::Io`].
+    /// [`HomeError::Io`], [`HomeError::Busy`].
     pub fn save_view(&self) -> Result<(), HomeError> {
         self.seat.as_ref().map_or(Ok(()), |seat| seat.save_view())
     }
@@ -201,7 +213,7 @@ impl Client {
 
 impl Seat {
     fn save_view(&self) -> Result<(), HomeError> {
-        self.home.write_view(&self.view.trust().to_bytes())
+        self.home.save_view(&self.view.trust())
     }
 }
 

@@ -7,12 +7,13 @@ use ihfs_core::ids::{DeviceId, MemberId};
 use ihfs_core::ledger::identity::{MemberSealingKey, Role};
 use ihfs_core::ledger::operation::{Operation, RemoveDevice, SealedSecrets};
 use ihfs_core::ledger::state::{DeviceEntry, StateKey};
+use ihfs_core::members::HandleProof;
 use ihfs_core::words::fingerprint_words;
 use serde_bytes::ByteBuf;
 
 use crate::client::Client;
 use crate::submit::SubmitError;
-use crate::view::{ViewError, decode_entry};
+use crate::view::{View, ViewError, decode_entry};
 
 /// Why a device was not removed, or the secrets of a new generation not had.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum DeviceError {
         /// The device.
         device: DeviceId,
     },
+    /// Without a device nobody could open the next generation.
+    #[error("this is your only device")]
+    LastDevice,
     /// A device's sealing key is unusable, or the secrets are not for this device.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
@@ -47,8 +51,8 @@ pub struct WhoAmI {
     pub member: String,
     /// The handle.
     pub handle: Option<String>,
-    /// The role.
-    pub role: Role,
+    /// The role; none where no node was asked.
+    pub role: Option<Role>,
     /// Six words of the member key.
     pub fingerprint: String,
     /// This device.
@@ -73,10 +77,26 @@ pub struct DeviceReport {
 pub struct DeviceRemoved {
     /// The device.
     pub device: String,
+    /// Whether it was the one that asked: it can do nothing more.
+    pub this_device: bool,
     /// The generation that began.
     pub generation: u32,
     /// How many records began a new epoch.
     pub records: u64,
+}
+
+impl WhoAmI {
+    /// What the keys and the folder alone tell, without a node.
+    pub fn offline(keys: &Keyring, handle: Option<&HandleProof>) -> Self {
+        Self {
+            member: keys.member.to_string(),
+            handle: handle.map(|own| own.handle.to_string()),
+            role: None,
+            fingerprint: fingerprint_words(&keys.member_key),
+            device: keys.device_id().to_string(),
+            chain: keys.chain.to_string(),
+        }
+    }
 }
 
 impl Client {
@@ -85,15 +105,8 @@ impl Client {
     /// # Errors
     /// [`ViewError`].
     pub fn whoami(&self) -> Result<WhoAmI, ViewError> {
-        let entry = self.own_entry()?;
-        Ok(WhoAmI {
-            member: self.member().to_string(),
-            handle: self.handle.as_ref().map(|own| own.handle.to_string()),
-            role: entry.role,
-            fingerprint: fingerprint_words(&self.keys.member_key),
-            device: self.keys.device_id().to_string(),
-            chain: self.chain().to_string(),
-        })
+        let role = Some(self.own_entry()?.role);
+        Ok(WhoAmI { role, ..WhoAmI::offline(&self.keys, self.handle.as_ref()) })
     }
 
     /// The devices of this member.
@@ -137,6 +150,9 @@ impl Client {
         if !devices.iter().any(|(id, _)| *id == device) {
             return Err(DeviceError::UnknownDevice { device });
         }
+        if devices.len() == 1 {
+            return Err(DeviceError::LastDevice);
+        }
         let generation = entry.generation.next();
         let next = GenerationSecrets::of(seed, generation);
         let remaining = devices.iter().filter(|(id, _)| *id != device);
@@ -147,9 +163,23 @@ impl Client {
         let secrets = remaining.map(seal).collect::<Result<Vec<_>, EnvelopeError>>()?;
         let sealing = MemberSealingKey::sign(&member_key, generation, next.sealing.public());
         let remove = Operation::RemoveDevice(Box::new(RemoveDevice { device, sealing, secrets }));
-        self.submit_signed(&self.sign_with(&member_key, rand::random(), vec![remove]))?;
+        let this_device = device == self.keys.device_id();
+        match self.submit_signed(&self.sign_with(&member_key, rand::random(), vec![remove])) {
+            // Nodes answer this device only as a guest from that block on; the ledger says that it was done.
+            Err(_) if this_device && self.is_removed(device)? => {}
+            done => {
+                done?;
+            }
+        }
         let records = entry.records.count;
-        Ok(DeviceRemoved { device: device.to_string(), generation: generation.0, records })
+        Ok(DeviceRemoved { device: device.to_string(), this_device, generation: generation.0, records })
+    }
+
+    /// Whether the ledger has removed the device, asked as a guest asks.
+    fn is_removed(&self, device: DeviceId) -> Result<bool, ViewError> {
+        let view = View::new(self.link.clone(), self.view.trust(), true);
+        let entry: Option<DeviceEntry> = view.entry(StateKey::Device(device))?;
+        Ok(entry.is_some_and(|entry| entry.removed.is_some()))
     }
 
     /// Secrets of generations that began since this device's keyring was sealed: the ledger has them, sealed to

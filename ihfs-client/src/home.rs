@@ -2,23 +2,41 @@
 //!
 //! ```text
 //! HOME/keyring        this device's keys, sealed by the passphrase
+//! HOME/keyring.new    the same, until the ledger knows the device
 //! HOME/network.json   which network, where its nodes are, one's own handle
 //! HOME/view           what was last verified of the ledger
 //! HOME/node/          the node of a one-node network, if it runs here
 //! HOME/agent.sock     the agent that keeps the keys open, if one runs
+//! HOME/writing.lock   held while one of these files is replaced
 //! ```
+//!
+//! Commands run side by side in one HOME: a file is replaced whole, by one at a time, and what was verified of the
+//! ledger never becomes older.
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use ihfs_core::ids::{ChainId, NodeId};
+use ihfs_core::ids::{ChainId, DeviceId, MemberId, NodeId};
 use ihfs_core::members::HandleProof;
+use ihfs_net::PeerKey;
 use serde::{Deserialize, Serialize};
+
+use crate::view::Trust;
 
 /// Version of the folder's layout.
 pub const HOME_FORMAT: u32 = 1;
+
+/// The keyring until the ledger knows its device.
+const UNCONFIRMED: &str = "keyring.new";
+/// Held while a file is replaced.
+const LOCK: &str = "writing.lock";
+/// Longest wait for another command that replaces a file: its disk is slow, or it was stopped.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+/// Wait between two looks at the lock.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The folder of one identity.
 #[derive(Clone, Debug)]
@@ -39,6 +57,27 @@ pub struct NetworkFile {
     pub nodes: Vec<NodeAddress>,
     /// One's own handle with its proof, once registered.
     pub handle: Option<OwnHandle>,
+    /// Whose folder it is.
+    #[serde(default)]
+    pub owner: Option<OwnerText>,
+}
+
+/// Whose folder it is, for those who have not opened the keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerText {
+    /// The member, hexadecimal.
+    pub member: String,
+    /// This device, hexadecimal.
+    pub device: String,
+}
+
+/// Whose folder it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The member.
+    pub member: MemberId,
+    /// This device.
+    pub device: DeviceId,
 }
 
 /// Where a node is.
@@ -81,6 +120,12 @@ pub enum HomeError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Another command holds the lock and does not come to an end.
+    #[error("another command is writing to {path:?}")]
+    Busy {
+        /// The file.
+        path: PathBuf,
     },
     /// A file does not hold what it should.
     #[error("{path:?} is damaged")]
@@ -149,6 +194,33 @@ impl Home {
         self.write("keyring", sealed)
     }
 
+    /// The sealed keyring of a device that the ledger may not know yet.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn unconfirmed_keyring(&self) -> Result<Option<Vec<u8>>, HomeError> {
+        self.read(UNCONFIRMED)
+    }
+
+    /// Keeps the sealed keyring of a device that the ledger may not know yet.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`], [`HomeError::Busy`].
+    pub fn write_unconfirmed_keyring(&self, sealed: &[u8]) -> Result<(), HomeError> {
+        self.write(UNCONFIRMED, sealed)
+    }
+
+    /// The ledger knows the device: its keyring is now that of the folder.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`], [`HomeError::Busy`].
+    pub fn confirm_keyring(&self) -> Result<(), HomeError> {
+        let _lock = self.lock("keyring")?;
+        let renamed = fs::rename(self.path.join(UNCONFIRMED), self.path.join("keyring"));
+        let synced = renamed.and_then(|()| fs::File::open(&self.path)?.sync_all());
+        synced.map_err(|source| self.io("keyring", source))
+    }
+
     /// Which network.
     ///
     /// # Errors
@@ -182,12 +254,17 @@ impl Home {
         self.read("view")
     }
 
-    /// Saves what was verified of the ledger.
+    /// Saves what was verified of the ledger, unless as much was saved already, perhaps by another command.
     ///
     /// # Errors
-    /// [`HomeError::Io`].
-    pub fn write_view(&self, bytes: &[u8]) -> Result<(), HomeError> {
-        self.write("view", bytes)
+    /// [`HomeError::Io`], [`HomeError::Busy`].
+    pub fn save_view(&self, trust: &Trust) -> Result<(), HomeError> {
+        let _lock = self.lock("view")?;
+        let saved = self.view()?.and_then(|bytes| Trust::from_bytes(&bytes).ok());
+        if saved.is_some_and(|saved| saved.chain == trust.chain && saved.height >= trust.height) {
+            return Ok(());
+        }
+        self.replace("view", &trust.to_bytes())
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, HomeError> {
@@ -198,9 +275,14 @@ impl Home {
         }
     }
 
-    /// Whole or not at all: beside, synced, renamed, and the folder synced.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), HomeError> {
         self.create()?;
+        let _lock = self.lock(name)?;
+        self.replace(name, bytes)
+    }
+
+    /// Whole or not at all: beside, synced, renamed, and the folder synced. Only under the lock.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), HomeError> {
         let beside = self.path.join(format!(".{name}.new"));
         let written = (|| {
             let mut file =
@@ -211,6 +293,28 @@ impl Home {
             fs::File::open(&self.path)?.sync_all()
         })();
         written.map_err(|source| self.io(name, source))
+    }
+
+    /// Waits until no other command replaces a file here. Given back when it is dropped.
+    fn lock(&self, name: &str) -> Result<fs::File, HomeError> {
+        let opened = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.path.join(LOCK));
+        let lock = opened.map_err(|source| self.io(name, source))?;
+        let deadline = Instant::now() + LOCK_WAIT;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(lock),
+                Err(fs::TryLockError::Error(source)) => return Err(self.io(name, source)),
+                Err(fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                    return Err(HomeError::Busy { path: self.path.join(name) });
+                }
+                Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOOK_AGAIN),
+            }
+        }
     }
 
     fn io(&self, name: &str, source: io::Error) -> HomeError {
@@ -232,7 +336,22 @@ impl NetworkFile {
             Some(own) => Some(own.proof().ok_or_else(damaged)?),
         };
         let genesis = data_encoding::HEXLOWER.decode(self.genesis.as_bytes()).map_err(|_| damaged())?;
-        Ok(ParsedNetwork { chain: self.chain.parse().map_err(|_| damaged())?, genesis, nodes, handle })
+        let owner = match &self.owner {
+            None => None,
+            Some(owner) => Some(owner.parse().ok_or_else(damaged)?),
+        };
+        Ok(ParsedNetwork { chain: self.chain.parse().map_err(|_| damaged())?, genesis, nodes, handle, owner })
+    }
+}
+
+impl OwnerText {
+    /// As text.
+    pub fn of(owner: Owner) -> Self {
+        Self { member: owner.member.to_string(), device: owner.device.to_string() }
+    }
+
+    fn parse(&self) -> Option<Owner> {
+        Some(Owner { member: self.member.parse().ok()?, device: self.device.parse().ok()? })
     }
 }
 
@@ -259,10 +378,30 @@ pub struct ParsedNetwork {
     pub nodes: Vec<(NodeId, Vec<String>)>,
     /// One's own handle.
     pub handle: Option<HandleProof>,
+    /// Whose folder it is.
+    pub owner: Option<Owner>,
+}
+
+impl ParsedNetwork {
+    /// A message in which each node is also named by where it is: keys alone tell nobody whom to call.
+    #[must_use]
+    pub fn with_addresses(&self, message: &str) -> String {
+        let mut text = message.to_owned();
+        for (node, addresses) in &self.nodes {
+            let Some(address) = addresses.first() else { continue };
+            let short = format!("node {node:?}");
+            let named = format!("{short} ({address})");
+            text = text.replace(&short, &named).replace(&PeerKey::from(*node).to_string(), &named);
+        }
+        text
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use ihfs_core::ids::{BlockId, Height, Time};
+    use ihfs_core::ledger::certificate::{Validator, ValidatorSet};
+
     use super::*;
 
     #[test]
@@ -276,8 +415,71 @@ mod tests {
             genesis: String::new(),
             nodes: vec![],
             handle: None,
+            owner: None,
         };
         home.write_network(&file).unwrap();
         assert!(matches!(home.network(), Err(HomeError::UnknownFormat { found: 7, .. })));
+    }
+
+    #[test]
+    fn a_message_names_nodes_by_their_addresses_too() {
+        let node = NodeId::from_bytes([0xab; 32]);
+        let network = ParsedNetwork {
+            chain: ChainId::from_bytes([1; 32]),
+            genesis: vec![],
+            nodes: vec![(node, vec!["192.0.2.1:4040".to_owned()])],
+            handle: None,
+            owner: None,
+        };
+        let named = "node abababab (192.0.2.1:4040)";
+        let peer = PeerKey::from(node);
+        assert_eq!(network.with_addresses(&format!("{peer} is busy")), format!("{named} is busy"));
+        assert_eq!(network.with_addresses("node abababab lies"), format!("{named} lies"));
+    }
+
+    fn trust(height: u64) -> Trust {
+        let validator = Validator { node: NodeId::from_bytes([1; 32]), power: 1 };
+        Trust {
+            chain: ChainId::from_bytes([7; 32]),
+            height: Height(height),
+            block: BlockId::from_bytes([2; 32]),
+            time: Time(height),
+            validators: ValidatorSet::new(vec![validator]).unwrap(),
+        }
+    }
+
+    fn saved(home: &Home) -> Trust {
+        Trust::from_bytes(&home.view().unwrap().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_view_is_never_replaced_by_an_older_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        for height in [4, 9, 5, 9] {
+            home.save_view(&trust(height)).unwrap();
+        }
+        assert_eq!(saved(&home), trust(9));
+        let other = Trust { chain: ChainId::from_bytes([8; 32]), ..trust(1) };
+        home.save_view(&other).unwrap();
+        assert_eq!(saved(&home), other, "another network begins anew");
+    }
+
+    #[test]
+    fn commands_side_by_side_do_not_break_each_others_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        std::thread::scope(|scope| {
+            for start in 1..=4 {
+                let home = home.clone();
+                scope.spawn(move || {
+                    for round in 0..10 {
+                        home.save_view(&trust(start + 4 * round)).unwrap();
+                        assert!(saved(&home).height >= Height(start + 4 * round));
+                    }
+                });
+            }
+        });
+        assert_eq!(saved(&home), trust(40));
     }
 }

@@ -7,11 +7,12 @@ mod status;
 mod uninstall;
 
 pub use backup::{backup_keys, restore_keys};
-pub use status::{Measured, members, status};
-pub use uninstall::uninstall;
+pub use status::{Listed, Measured, members, status};
+pub use uninstall::{Losses, losses, uninstall};
 
 use std::io;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use ihfs_core::members::HandleError;
 use ihfs_net::{RequestError, StartError};
@@ -20,7 +21,7 @@ use ihfs_proto::ledger::Refusal;
 use crate::config::ConfigError;
 use crate::custody::backup::BackupError;
 use crate::keys::KeyFileError;
-use crate::run::FolderError;
+use crate::run::{DataFolder, FolderError};
 use crate::serve::directory::DirectoryError;
 
 /// Why something was not done.
@@ -67,6 +68,12 @@ pub enum AdminError {
     /// The node refuses.
     #[error("the node refuses: {}", .0.detail)]
     Refused(Refusal),
+    /// It would listen everywhere, which tells others nothing of where it is.
+    #[error("nobody can connect to {listen}: the address that others use is missing")]
+    NoAnnounce {
+        /// Where it would listen.
+        listen: SocketAddr,
+    },
     /// No address to name in an invite.
     #[error("no address is known at which the node can be reached: start it, or set `announce`")]
     NoAddress,
@@ -90,4 +97,12 @@ pub enum AdminError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// The data folder of a node that stands still.
+fn standing(data: &Path) -> Result<DataFolder, AdminError> {
+    match DataFolder::open(data) {
+        Err(FolderError::InUse { path }) => Err(AdminError::Running { data: path }),
+        other => Ok(other?),
+    }
 }

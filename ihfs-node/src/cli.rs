@@ -1,36 +1,48 @@
 //! Arguments, what they do, and what people read.
 
+mod failure;
+mod manual;
+
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ihfs_core::ledger::identity::Role;
-use ihfs_node::admin::{self, AdminError, init, invite};
+use ihfs_node::admin::{self, Listed, Losses, init, invite};
 use ihfs_node::config::{Config, LogConfig, LogTarget, StoreConfig};
 use ihfs_node::consensus::driver::system_clock;
 use ihfs_node::run::{self, NodeError, NodeHandle, Options};
 use tracing_appender::non_blocking::WorkerGuard;
 
+use failure::EXIT_HELP;
+pub use failure::{Failure, report_usage};
+
 /// Milliseconds of a day.
 const DAY: u64 = 24 * 60 * 60 * 1000;
+
+/// Heading of the options that every command has.
+const GLOBAL: &str = "Global options";
+/// What the consensus engine logs at "info" is each of its steps: of interest to who mends it alone.
+const ENGINE: &str = "arc_malachitebft=warn";
 
 /// Runs and looks after a hospital's IHFS storage node.
 #[derive(Debug, Parser)]
 #[command(name = "ihfs-node", version, about, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 done, 1 not found or not running, 2 error, 3 not allowed.")]
+#[command(after_help = EXIT_HELP, max_term_width = 110)]
 pub struct Arguments {
     /// Print JSON for programs instead of text.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
     /// The node's data folder.
-    #[arg(long, global = true, env = "IHFS_NODE_DATA", default_value = "/var/lib/ihfs/node")]
+    #[arg(
+        long, global = true, env = "IHFS_NODE_DATA", default_value = "/var/lib/ihfs/node", help_heading = GLOBAL
+    )]
     data: PathBuf,
     /// Answer questions with yes.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     yes: bool,
     #[command(subcommand)]
     command: Command,
@@ -55,6 +67,10 @@ enum Command {
     RestoreKeys(Backup),
     /// Remove the node's data from this machine: chunks, key shares, ledger, keys.
     Uninstall,
+    /// Print the script that completes words in a shell.
+    Completions(manual::Completions),
+    /// Print or write the manual pages.
+    Man(manual::Man),
 }
 
 #[derive(Debug, Args)]
@@ -71,7 +87,7 @@ struct Init {
     /// Where to listen; port 0 lets the system choose.
     #[arg(long, value_name = "IP:PORT")]
     listen: Vec<SocketAddr>,
-    /// Addresses that others use, if not those listened on.
+    /// Addresses that others use, if not those listened on; needed when that is 0.0.0.0 or ::.
     #[arg(long, value_name = "ADDRESS")]
     announce: Vec<String>,
     /// Space of the file system to leave alone, in MiB.
@@ -140,60 +156,6 @@ struct Backup {
     passphrase_file: PathBuf,
 }
 
-/// Why a command did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// An act of administration failed.
-    #[error(transparent)]
-    Admin(#[from] AdminError),
-    /// The node did not start.
-    #[error(transparent)]
-    Node(#[from] NodeError),
-    /// The node ended by itself.
-    #[error("the node stopped: {0}")]
-    Stopped(String),
-    /// A file or the runtime failed.
-    #[error("{what}")]
-    Io {
-        /// What was tried.
-        what: String,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl Failure {
-    /// Tells it, with its causes and what to do, and gives the exit code.
-    pub fn report(&self, arguments: &Arguments) -> ExitCode {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            if !text.contains(&cause_text) {
-                text = format!("{text}: {cause_text}");
-            }
-            source = cause.source();
-        }
-        if arguments.json {
-            eprintln!("{}", serde_json::json!({ "error": text, "code": self.code() }));
-        } else {
-            eprintln!("ihfs-node: {text}");
-        }
-        ExitCode::from(self.code())
-    }
-
-    fn code(&self) -> u8 {
-        match self {
-            Self::Admin(
-                AdminError::NotRunning { .. } | AdminError::Folder(run::FolderError::NotAFolder { .. }),
-            ) => 1,
-            Self::Node(NodeError::Folder(run::FolderError::NotAFolder { .. })) => 1,
-            Self::Admin(AdminError::Refused(_) | AdminError::NotConfirmed) => 3,
-            _ => 2,
-        }
-    }
-}
-
 /// Does what was asked.
 ///
 /// # Errors
@@ -224,6 +186,31 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             )
         }
         Command::Uninstall => uninstall(arguments),
+        Command::Completions(completions) => manual::completions(completions),
+        Command::Man(man) => manual::man(man),
+    }
+}
+
+impl Arguments {
+    /// The command as it is typed, for messages.
+    pub const fn command_name(&self) -> &'static str {
+        match self.command {
+            Command::Init(_) => "init",
+            Command::Run(_) => "run",
+            Command::Status => "status",
+            Command::Invite(_) => "invite",
+            Command::Member(_) => "member",
+            Command::BackupKeys(_) => "backup-keys",
+            Command::RestoreKeys(_) => "restore-keys",
+            Command::Uninstall => "uninstall",
+            Command::Completions(_) => "completions",
+            Command::Man(_) => "man",
+        }
+    }
+
+    /// Whether a program reads.
+    pub const fn is_json(&self) -> bool {
+        self.json
     }
 }
 
@@ -306,7 +293,7 @@ async fn told_to_stop() {
 
 fn start_logs(arguments: &Arguments, config: &Config, to_files: bool) -> Option<WorkerGuard> {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(log_filter(&config.log.level)).unwrap_or_else(|_| EnvFilter::new("info"));
     if !to_files && config.log.target == LogTarget::Stderr {
         let ansi = io::stderr().is_terminal();
         // Somebody may have set a subscriber before; then its logs go there.
@@ -327,6 +314,11 @@ fn start_logs(arguments: &Arguments, config: &Config, to_files: bool) -> Option<
     let (writer, guard) = tracing_appender::non_blocking(files);
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false).try_init();
     Some(guard)
+}
+
+/// The configured level, at which the engine is quieter unless something is said of parts.
+fn log_filter(level: &str) -> String {
+    if matches!(level, "info" | "debug") { format!("{level},{ENGINE}") } else { level.to_owned() }
 }
 
 fn status(arguments: &Arguments) -> Result<(), Failure> {
@@ -383,28 +375,58 @@ fn list_members(arguments: &Arguments) -> Result<(), Failure> {
         let members = serde_json::to_string(&members).expect("text and numbers are JSON");
         return print(&members);
     }
-    for member in members {
-        print(&format!(
-            "{}  {}  {}  {} devices  {}",
-            member.handle,
-            member.role,
-            member.fingerprint,
-            member.devices,
-            &member.member[..8]
-        ))?;
+    print(table(&members).trim_end())
+}
+
+/// Handle, role and fingerprint words in columns as wide as what stands in them.
+fn table(members: &[Listed]) -> String {
+    let head = ["HANDLE", "ROLE", "FINGERPRINT", "DEVICES", "MEMBER"].map(str::to_owned);
+    let row = |member: &Listed| {
+        let (devices, short) = (member.devices.to_string(), member.member.chars().take(8).collect());
+        [member.handle.clone(), member.role.clone(), member.fingerprint.clone(), devices, short]
+    };
+    let rows: Vec<[String; 5]> = std::iter::once(head).chain(members.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
     }
-    Ok(())
+    text
 }
 
 fn uninstall(arguments: &Arguments) -> Result<(), Failure> {
-    let yes = arguments.yes || (io::stdin().is_terminal() && confirmed(arguments)?);
+    let losses = admin::losses(&arguments.data, system_clock)?;
+    let yes = arguments.yes || (io::stdin().is_terminal() && confirmed(arguments, &losses)?);
     admin::uninstall(&arguments.data, yes)?;
-    say(arguments, &format!("Removed {}.", arguments.data.display()))
+    say(arguments, &format!("Removed {}.{}", arguments.data.display(), lost(&losses)))
 }
 
-fn confirmed(arguments: &Arguments) -> Result<bool, Failure> {
+/// What nobody else has, as a sentence; nothing where other nodes go on.
+fn lost(losses: &Losses) -> String {
+    if losses.only_node == Some(false) {
+        return String::new();
+    }
+    let count = |number: Option<u64>, noun: &str| match number {
+        None => format!("an unknown number of {noun}s"),
+        Some(1) => format!("1 {noun}"),
+        Some(number) => format!("{number} {noun}s"),
+    };
+    format!(
+        "\nNo other node has what is in it: {} and the network of {} end with it, for good.",
+        count(losses.chunks, "chunk"),
+        count(losses.members, "member"),
+    )
+}
+
+fn confirmed(arguments: &Arguments, losses: &Losses) -> Result<bool, Failure> {
     let data = arguments.data.display();
-    print(&format!("This removes all chunks, key shares, ledger and keys in {data}. Type yes to go on:"))?;
+    let lost = lost(losses);
+    print(&format!(
+        "This removes all chunks, key shares, ledger and keys in {data}.{lost}\nType yes to go on:"
+    ))?;
     let mut answer = String::new();
     io::stdin()
         .read_line(&mut answer)
@@ -451,4 +473,46 @@ fn say(arguments: &Arguments, text: &str) -> Result<(), Failure> {
 fn print(text: &str) -> Result<(), Failure> {
     let written = writeln!(io::stdout(), "{text}").and_then(|()| io::stdout().flush());
     written.map_err(|source| Failure::Io { what: "cannot write the answer".to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_valid() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_engine_is_quiet_unless_its_parts_are_named() {
+        assert_eq!(log_filter("info"), "info,arc_malachitebft=warn");
+        assert_eq!(log_filter("error"), "error");
+        assert_eq!(log_filter("info,arc_malachitebft=debug"), "info,arc_malachitebft=debug");
+    }
+
+    #[test]
+    fn uninstalling_the_only_node_says_what_is_lost() {
+        let only = Losses { only_node: Some(true), chunks: Some(12), members: Some(1) };
+        assert!(lost(&only).contains("12 chunks and the network of 1 member end"));
+        assert!(lost(&Losses { only_node: None, ..only }).contains("12 chunks"), "nobody knows of another");
+        assert_eq!(lost(&Losses { only_node: Some(false), ..only }), "");
+    }
+
+    #[test]
+    fn members_stand_in_columns_under_their_headings() {
+        let member = Listed {
+            handle: "dr.lee@st-mary".to_owned(),
+            member: "0123456789".to_owned(),
+            role: "practitioner".to_owned(),
+            fingerprint: "six-words".to_owned(),
+            devices: 1,
+        };
+        let text = table(&[member]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0].find("DEVICES"), lines[1].find(" 1 ").map(|at| at + 1));
+        assert!(lines[1].ends_with("01234567"));
+    }
 }

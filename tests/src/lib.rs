@@ -142,7 +142,7 @@ impl Person {
     /// What a recovery sheet says besides the words.
     pub fn whereabouts(&self) -> Whereabouts {
         let network = self.home.network().expect("set up").parse().expect("whole");
-        Whereabouts { chain: network.chain, nodes: network.nodes }
+        Whereabouts { chain: network.chain, nodes: network.nodes, handle: None }
     }
 }
 

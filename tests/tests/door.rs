@@ -35,6 +35,7 @@ impl Scene {
         let place = Whereabouts {
             chain: ann.whereabouts().chain,
             nodes: vec![(liar.node(), vec![liar.listen(&solo)])],
+            handle: None,
         };
         Self { solo, ann, liar, place }
     }

@@ -14,7 +14,7 @@ use crate::session;
 use crate::sheet::obtain_seed;
 
 /// Digits of a device's id in a list: more than anybody's devices share.
-const SHORT: usize = 12;
+pub(super) const SHORT: usize = 12;
 
 /// Lists devices, or removes one.
 pub(super) fn run(config: &Config, verb: &DeviceVerb) -> Result<(), Failure> {
@@ -57,11 +57,16 @@ impl Report for Vec<DeviceReport> {
 
 impl Report for DeviceRemoved {
     fn human(&self) -> String {
-        format!(
+        let mut text = format!(
             "Device {} is removed. Keys of generation {} began for {}.\n",
             self.device.chars().take(SHORT).collect::<String>(),
             self.generation,
             count(self.records, "record"),
-        )
+        );
+        if self.this_device {
+            text += "It was this one: here nothing of yours opens any more. Other devices go on; \
+                     `ihfs recover` brings this machine back.\n";
+        }
+        text
     }
 }

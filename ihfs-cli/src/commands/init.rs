@@ -1,6 +1,7 @@
 //! `ihfs init`: from an invite, or with a network of one's own, to a member with a recovery sheet and keys.
 //!
-//! The sheet comes first and is asked back: from the moment that the ledger knows the member, nothing else can
+//! What can be wrong is looked at first: the invite, the passphrase, whether somebody is there. Nobody writes 24 words
+//! down for nothing, and nothing is left behind. Then the sheet is handed over and asked back: from the moment that the ledger knows the member, nothing else can
 //! bring the keys back. A sheet file of an earlier try is taken up again, so that an outcome that was not heard
 //! of is found again under the same words.
 
@@ -9,11 +10,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ihfs_client::home::{Home, HomeError};
-use ihfs_client::join::{Joined, join};
+use ihfs_client::join::{Joined, check_invitation, join};
 use ihfs_core::crypto::derive::Seed;
 use ihfs_core::invitation::{Invitation, TEXT_BYTES_MAX};
 use rand::seq::SliceRandom;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::args::setup::Init;
 use crate::config::Config;
@@ -22,6 +24,9 @@ use crate::output::Report;
 use crate::output::words::clean;
 use crate::sheet::{Sheet, SheetError};
 use crate::solo::Solo;
+
+/// Options that stand in for handing the sheet over to a person.
+const INSTEAD: &str = "--sheet FILE and --yes";
 
 #[derive(Debug, Serialize)]
 struct Initialized {
@@ -38,16 +43,31 @@ pub(super) fn run(config: &Config, args: &Init) -> Result<(), Failure> {
     if home.is_set_up() {
         return Err(HomeError::AlreadySetUp { path: config.home.clone() }.into());
     }
-    home.create()?;
-    let invitation = match &args.network.invite {
-        Some(invite) => read_invitation(invite)?,
-        None => found_network(config, args)?,
-    };
-    let sheet = hand_over_sheet(config, args, &invitation)?;
+    if !(args.sheet.is_some() && config.asker.says_yes()) {
+        config.asker.somebody(INSTEAD)?;
+    }
+    let invitation = args.network.invite.as_deref().map(read_invitation).transpose()?;
+    // The sheet of an earlier try may be that of the member whom this very invite made.
+    if let Some(invitation) = invitation.as_ref().filter(|_| !has_sheet(args)) {
+        check_invitation(invitation)?;
+    }
+    if home.unconfirmed_keyring()?.is_some() && !has_sheet(args) {
+        config.output.note(
+            "An earlier try here was cut short. If you wrote its sheet down, stop now: `ihfs recover` \
+             goes on with it.",
+        );
+    }
     let passphrase = config.passphrase.choose(&config.asker)?;
+    home.create()?;
+    let invitation = invitation.map_or_else(|| found_network(config, args), Ok)?;
+    let sheet = hand_over_sheet(config, args, &invitation)?;
     let joined = join(&home, &sheet.seed, &passphrase, &invitation)?;
     let (solo, path) = (args.network.solo, config.home.clone());
     config.output.tell(&Initialized { joined, solo, home: path, sheet: args.sheet.clone() })
+}
+
+fn has_sheet(args: &Init) -> bool {
+    args.sheet.as_deref().is_some_and(Path::exists)
 }
 
 /// The invite: a file, standard input, or the text itself.
@@ -98,10 +118,11 @@ fn hand_over_sheet(config: &Config, args: &Init, invitation: &Invitation) -> Res
     if args.sheet.is_some() && config.asker.says_yes() {
         return Ok(sheet);
     }
-    let instead = "--sheet FILE and --yes";
     let intro = "Write this down, or print it. It is shown once.\n\n";
-    config.asker.show(&format!("{intro}{}\n", sheet.to_text().as_str()), instead)?;
-    config.asker.line("Press Enter when it is on paper. ", instead)?;
+    let text = Zeroizing::new(format!("{intro}{}\n", sheet.to_text().as_str()));
+    config.asker.show(&text, INSTEAD)?;
+    config.asker.line("Press Enter when it is on paper; the screen is then cleared. ", INSTEAD)?;
+    config.asker.clear(INSTEAD)?;
     sheet.ask_back(three_places(), &config.asker)?;
     Ok(sheet)
 }

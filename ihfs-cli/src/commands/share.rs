@@ -1,6 +1,7 @@
 //! `ihfs share`: shows who it is, asks once, and shares.
 
 use ihfs_client::client::now;
+use ihfs_client::location::Location;
 use ihfs_client::share::{Person, ShareOptions, Shared};
 use ihfs_core::ids::Time;
 
@@ -12,15 +13,24 @@ use crate::location;
 use crate::output::Report;
 use crate::output::words::{clean, count, role};
 use crate::session;
-use crate::until::show_time;
+use crate::until::{Until, show_time};
+
+/// The option that confirms a key, and where its words come from.
+const FINGERPRINT: &str =
+    "--fingerprint WORDS (the person's six words: \"fingerprint\" in the person's own `ihfs whoami --json`)";
 
 /// Shares with somebody whose key was confirmed.
 pub(super) fn run(config: &Config, args: &Share) -> Result<(), Failure> {
     let location = location::parse(&args.location)?;
+    check_end(args.until, now())?;
     let client = session::open(config)?;
     let person = client.look_up(&args.reader)?;
     if person.member == client.member() {
         return Err(Failure::WithYourself);
+    }
+    if matches!(&location, Location::Own(path) if path.is_empty()) {
+        let question = "This shares your whole vault, also what you put there later. Share all of it?";
+        config.asker.confirm(question, "--yes")?;
     }
     confirm(config, args, &person)?;
     let options = ShareOptions {
@@ -34,6 +44,14 @@ pub(super) fn run(config: &Config, args: &Share) -> Result<(), Failure> {
         label: args.label.clone(),
     };
     config.output.tell(&client.share(&location, &person, &options)?)
+}
+
+/// That it does not end before it begins.
+fn check_end(until: Until, now: Time) -> Result<(), Failure> {
+    match until.from(now).filter(|end| *end <= now) {
+        Some(past) => Err(Failure::EndsInThePast { until: show_time(past) }),
+        None => Ok(()),
+    }
 }
 
 /// `--yes` says nothing about whose key it is: a key is confirmed by its words, once.
@@ -56,7 +74,7 @@ fn confirm(config: &Config, args: &Share, person: &Person) -> Result<(), Failure
         handle.hospital(),
         person.fingerprint,
     );
-    let answer = config.asker.line(&question, "--fingerprint WORDS")?;
+    let answer = config.asker.line(&question, FINGERPRINT)?;
     if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
         Ok(())
     } else {
@@ -96,6 +114,15 @@ impl Report for Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_in_the_past_is_refused_before_anything_is_asked() {
+        let day = "2026-01-01".parse::<Until>().unwrap();
+        let end = day.from(Time(0)).unwrap();
+        assert!(matches!(check_end(day, end), Err(Failure::EndsInThePast { .. })));
+        assert!(check_end(day, Time(end.0 - 1)).is_ok());
+        assert!(check_end(Until::Never, Time(u64::MAX)).is_ok());
+    }
 
     #[test]
     fn words_are_the_same_however_they_are_set_apart() {

@@ -86,6 +86,15 @@ pub(super) fn fetch(error: &FetchError) -> Advice {
 }
 
 pub(super) fn put(error: &PutError) -> Advice {
+    let (exit, code, text) = put_alone(error);
+    // What was broken off on the way needs nothing but another run.
+    if matches!(code, "unreachable" | "timed-out" | "node-busy" | "no-ledger") {
+        return (exit, code, format!("{text} Then run it again: it goes on, nothing is sent twice.").into());
+    }
+    (exit, code, text)
+}
+
+fn put_alone(error: &PutError) -> Advice {
     match error {
         PutError::Local { .. } => {
             advice("local-file", "Look whether the file is there and whether you may read it.")
@@ -101,7 +110,7 @@ pub(super) fn put(error: &PutError) -> Advice {
         PutError::Overlap { .. } => {
             advice("overlap", "Put them one after the other, or to different places.")
         }
-        PutError::Nested { source, .. } => put(source),
+        PutError::Nested { source, .. } => put_alone(source),
         PutError::Resolve(error) => resolve(error),
         PutError::Record(error) => record(error),
         PutError::Upload(error) => upload(error),

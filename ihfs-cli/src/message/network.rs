@@ -23,6 +23,7 @@ pub(super) fn home(error: &HomeError) -> Advice {
         HomeError::Io { .. } => {
             advice("home-files", "Look whether the folder is yours and whether the disk is full.")
         }
+        HomeError::Busy { .. } => advice("home-busy", "Wait for the other command and run it again."),
         HomeError::Damaged { .. } => advice("home-damaged", "Run `ihfs recover` with your recovery sheet."),
         HomeError::UnknownFormat { .. } => {
             advice("newer-format", "Install the version of ihfs that wrote it.")
@@ -49,6 +50,10 @@ pub(super) fn keyring(error: &KeyringError) -> Advice {
 pub(super) fn connect(error: &ConnectError) -> Advice {
     match error {
         ConnectError::Home(error) => home(error),
+        ConnectError::Removed => denied(
+            "device-removed",
+            "`ihfs recover` with the recovery sheet makes this machine one of your devices again.",
+        ),
         ConnectError::View(error) => view(error),
         ConnectError::Generation(error) => people::device(error),
         ConnectError::Runtime(_) | ConnectError::Start(_) => {
@@ -74,6 +79,15 @@ pub(super) fn join(error: &JoinError) -> Advice {
         JoinError::NotRegistered => {
             advice("not-registered", "Nothing was set up. The node is broken or lies: tell the hospital.")
         }
+        JoinError::InviteSpent => denied(
+            "invite-used",
+            "If you used it yourself, `ihfs init` with the same --sheet FILE goes on, and `ihfs recover` does with \
+             the sheet on paper. Otherwise ask your hospital for a new one.",
+        ),
+        JoinError::OtherMember { .. } => denied(
+            "other-member",
+            "Nothing was changed. Name another folder with --home or IHFS_HOME: one for each identity.",
+        ),
         JoinError::InviteExpired => denied(
             "invite-expired",
             "Look whether this machine's clock is right, then ask your hospital for a new one.",
@@ -141,7 +155,10 @@ pub(super) const fn cancelled() -> Advice {
 
 fn refusal(refusal: &Refusal) -> Advice {
     match refusal.reason {
-        Reason::NotAllowed | Reason::Rules => denied("refused", "The message names the rule."),
+        Reason::NotAllowed | Reason::Rules => denied(
+            "refused",
+            "Nothing was changed. If the reason makes no sense to you, tell the hospital what it says.",
+        ),
         Reason::NoGrant => denied("no-grant", "Ask the owner to share it again."),
         Reason::NotFound => not_found("node-has-not", "Look at what `ihfs ls` and `ihfs received` show."),
         Reason::NotOpened | Reason::OpenAgain => {

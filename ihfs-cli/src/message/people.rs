@@ -67,6 +67,10 @@ pub(super) fn device(error: &DeviceError) -> Advice {
         DeviceError::View(error) => network::view(error),
         DeviceError::OtherWords => denied("other-words", "Take the recovery sheet of this member."),
         DeviceError::UnknownDevice { .. } => not_found("no-device", "`ihfs device list` shows your devices."),
+        DeviceError::LastDevice => denied(
+            "last-device",
+            "Nothing was removed. `ihfs recover` on another machine makes a second one; then remove this one.",
+        ),
         DeviceError::Envelope(_) | DeviceError::Keyring(_) => {
             advice("device-keys", "Run `ihfs recover` with your recovery sheet.")
         }

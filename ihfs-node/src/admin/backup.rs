@@ -5,11 +5,10 @@ use std::path::Path;
 
 use ihfs_core::ids::Time;
 
-use super::AdminError;
+use super::{AdminError, standing};
 use crate::custody::backup;
 use crate::keys::{KeyBytes, write_secret};
 use crate::run::folder::{node_key, read_genesis};
-use crate::run::{DataFolder, FolderError};
 
 /// Shortest passphrase: below it Argon2id does not help.
 const PASSPHRASE_CHARS_MIN: usize = 12;
@@ -44,11 +43,4 @@ pub fn restore_keys(data: &Path, file: &Path, passphrase: &str, now: Time) -> Re
         key.write(&node_key(data))?;
     }
     Ok(restored.shares)
-}
-
-fn standing(data: &Path) -> Result<DataFolder, AdminError> {
-    match DataFolder::open(data) {
-        Err(FolderError::InUse { path }) => Err(AdminError::Running { data: path }),
-        other => Ok(other?),
-    }
 }

@@ -76,6 +76,10 @@ pub fn found(founding: &Founding) -> Result<Founded, AdminError> {
     if handle.as_str().contains('@') {
         return Err(bad_name(ihfs_core::members::HandleError::WrongLetter));
     }
+    let everywhere = founding.listen.iter().find(|at| at.ip().is_unspecified());
+    if let Some(listen) = everywhere.filter(|_| founding.announce.is_empty()) {
+        return Err(AdminError::NoAnnounce { listen: *listen });
+    }
     let folder = DataFolder::create(&founding.data)?;
     let (node, hospital) = (KeyBytes::random(), KeyBytes::random());
     let proof = HandleProof { handle, blind: rand::random() };
@@ -125,5 +129,23 @@ fn config(founding: &Founding) -> Config {
         announce: founding.announce.clone(),
         store: founding.store.clone(),
         log: founding.log.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_listens_everywhere_is_not_founded_without_an_address_for_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("node");
+        let founding = Founding {
+            listen: vec!["0.0.0.0:4040".parse().unwrap()],
+            ..Founding::solo(&data, "st-mary", Time(1))
+        };
+        assert!(matches!(found(&founding), Err(AdminError::NoAnnounce { .. })));
+        assert!(!data.exists(), "nothing was made");
+        found(&Founding { announce: vec!["192.0.2.1:4040".to_owned()], ..founding }).unwrap();
     }
 }

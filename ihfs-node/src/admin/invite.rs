@@ -1,5 +1,6 @@
 //! Inviting a member: needs the hospital's key and the genesis document, and so works beside a running node.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use ihfs_core::crypto::sign::Signature;
@@ -64,6 +65,8 @@ fn addresses(data: &Path, config: &Config) -> Result<Vec<String>, AdminError> {
         return Ok(running.announce);
     }
     let kept = kept_addresses(data, &config.listen);
-    let listening: Vec<String> = kept.iter().filter(|at| at.port() != 0).map(ToString::to_string).collect();
+    // "Everywhere" is no address, nor is a port that the system will choose.
+    let is_address = |at: &&SocketAddr| at.port() != 0 && !at.ip().is_unspecified();
+    let listening: Vec<String> = kept.iter().filter(is_address).map(ToString::to_string).collect();
     if listening.is_empty() { Err(AdminError::NoAddress) } else { Ok(listening) }
 }
