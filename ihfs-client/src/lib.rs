@@ -13,6 +13,7 @@ mod copying;
 pub mod devices;
 pub mod fetch;
 pub mod get;
+pub mod held;
 pub mod history;
 pub mod home;
 pub mod issue;

@@ -1,16 +1,16 @@
 //! `revoke`: one transaction, whatever the size of the record. The remaining readers get the new key in it if the
 //! custodians answer soon; else the revocation goes at once, and theirs directly afterwards.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ihfs_core::ids::{Epoch, MemberId, RecordId};
-use ihfs_core::ledger::lists::ListKey;
+use ihfs_core::ids::{MemberId, RecordId};
 use ihfs_core::ledger::operation::{Operation, Revoke, RevokeTarget};
-use ihfs_core::ledger::state::{GrantEntry, OpeningItem, VersionItem};
+use ihfs_core::ledger::state::GrantEntry;
 use ihfs_core::members::Handle;
 
+use crate::audit::AuditError;
 use crate::client::Client;
+use crate::held::{HeldVersion, Holdings, Wider};
 use crate::issue::REISSUED_MAX;
 use crate::location::Location;
 use crate::nesting::Ending;
@@ -57,6 +57,9 @@ pub enum RevokeError {
         /// The reader.
         reader: Handle,
     },
+    /// What the reader may hold could not be proved.
+    #[error(transparent)]
+    Holdings(#[from] Box<AuditError>),
     /// The ledger did not take it.
     #[error(transparent)]
     Submit(#[from] SubmitError),
@@ -71,21 +74,13 @@ pub struct Revoked {
     pub height: u64,
     /// What the reader may have read and kept.
     pub may_hold: Vec<HeldVersion>,
+    /// Records that hold older versions of this one, from before it was split out of them, and on which the reader
+    /// still has a live grant.
+    pub wider: Vec<Wider>,
     /// How many readers stay.
     pub remaining: u64,
     /// Whether they have the new key already; if not, the next command of this device gives it to them.
     pub reissued: bool,
-}
-
-/// A version that an opening made readable.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct HeldVersion {
-    /// The version.
-    pub version: u64,
-    /// When it was written, milliseconds since 1970.
-    pub written: u64,
-    /// Bytes that it added, sealed.
-    pub bytes_added: u64,
 }
 
 impl Client {
@@ -97,22 +92,19 @@ impl Client {
         let Location::Own(path) = location else { return Err(RevokeError::NotOwn) };
         let spot = self.resolve(location)?;
         let member = self.member_of(reader)?;
-        let is_granted = self.has_grant(&spot.record, member)?;
+        if self.live_grants_to(spot.record.id, member)?.is_empty() {
+            return Err(RevokeError::NothingGranted { reader: reader.clone() });
+        }
         if !spot.path.is_empty() {
-            if !is_granted {
-                return Err(RevokeError::NothingGranted { reader: reader.clone() });
-            }
             let top = path[..path.len() - spot.path.len()].to_vec();
             return Err(RevokeError::Wider { reader: reader.clone(), wider: Location::Own(top) });
         }
-        if !is_granted {
-            return Err(RevokeError::NothingGranted { reader: reader.clone() });
-        }
         let record = spot.record.id;
-        let may_hold = self.may_hold(&spot.record, member)?;
+        let Holdings { may_hold, wider } = self.holdings(spot.record, member).map_err(Box::new)?;
         let (decided, is_whole) = self.end_grants(record, member)?;
         let (remaining, reissued) = self.within(REISSUE_TIME_MAX).reissue_after(record, is_whole);
-        Ok(Revoked { record: record.to_string(), height: decided.height.0, may_hold, remaining, reissued })
+        let height = decided.height.0;
+        Ok(Revoked { record: record.to_string(), height, may_hold, wider, remaining, reissued })
     }
 
     /// The pinned member; the directory is not asked, so nobody can point elsewhere.
@@ -122,32 +114,6 @@ impl Client {
             Some(contact) => Ok(contact.member),
             None => Ok(self.look_up(reader).map_err(Box::new)?.member),
         }
-    }
-
-    fn has_grant(&self, record: &Record, reader: MemberId) -> Result<bool, ViewError> {
-        let grants = self.live_grants(record)?;
-        Ok(grants.iter().any(|(_, grant)| grant.conditions.reader == reader))
-    }
-
-    /// Versions that the reader's openings made readable, by the record's complete list of openings: all of the
-    /// epochs that he opened. A snapshot opens one of them; the list is an upper bound then.
-    pub(crate) fn may_hold(
-        &self,
-        record: &Record,
-        reader: MemberId,
-    ) -> Result<Vec<HeldVersion>, RevokeError> {
-        let Some(entry) = &record.entry else { return Ok(Vec::new()) };
-        let openings: Vec<OpeningItem> =
-            self.view.items(ListKey::Openings(record.id), Default::default(), entry.openings)?;
-        let epochs: BTreeSet<Epoch> =
-            openings.iter().filter(|opening| opening.reader == reader).map(|opening| opening.epoch).collect();
-        let readable = |version: &&VersionItem| epochs.contains(&version.epoch);
-        let held = |version: &VersionItem| HeldVersion {
-            version: version.version.0,
-            written: version.time.0,
-            bytes_added: version.bytes_added,
-        };
-        Ok(self.versions(record)?.iter().filter(readable).map(held).collect())
     }
 
     /// Ends the grants, with the remaining readers' new ones if these are ready in time; says whether they are.
