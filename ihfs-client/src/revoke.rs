@@ -8,7 +8,6 @@ use ihfs_core::ledger::operation::{Operation, Revoke, RevokeTarget};
 use ihfs_core::ledger::state::GrantEntry;
 use ihfs_core::members::Handle;
 
-use crate::audit::AuditError;
 use crate::client::Client;
 use crate::held::{HeldVersion, Holdings, Wider};
 use crate::issue::REISSUED_MAX;
@@ -24,6 +23,9 @@ use crate::writing::CommitError;
 /// How long a revocation waits until the remaining readers' grants are ready: some ten round trips to distant
 /// nodes and custodians. Whoever is to lose access keeps it no longer than that for their sake.
 pub const REISSUE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long the lists behind what a reader may hold may take, after the revocation: some hundred round trips.
+pub const HOLDINGS_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Why access was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +59,6 @@ pub enum RevokeError {
         /// The reader.
         reader: Handle,
     },
-    /// What the reader may hold could not be proved.
-    #[error(transparent)]
-    Holdings(#[from] Box<AuditError>),
     /// The ledger did not take it.
     #[error(transparent)]
     Submit(#[from] SubmitError),
@@ -77,6 +76,8 @@ pub struct Revoked {
     /// Records that hold older versions of this one, from before it was split out of them, and on which the reader
     /// still has a live grant.
     pub wider: Vec<Wider>,
+    /// Why the two lists above could not be had or proved in time; they are empty then.
+    pub unproved: Option<String>,
     /// How many readers stay.
     pub remaining: u64,
     /// Whether they have the new key already; if not, the next command of this device gives it to them.
@@ -100,11 +101,16 @@ impl Client {
             return Err(RevokeError::Wider { reader: reader.clone(), wider: Location::Own(top) });
         }
         let record = spot.record.id;
-        let Holdings { may_hold, wider } = self.holdings(spot.record, member).map_err(Box::new)?;
         let (decided, is_whole) = self.end_grants(record, member)?;
         let (remaining, reissued) = self.within(REISSUE_TIME_MAX).reissue_after(record, is_whole);
-        let height = decided.height.0;
-        Ok(Revoked { record: record.to_string(), height, may_hold, wider, remaining, reissued })
+        // Lists are as long as the record's history, and a node may withhold them: access goes before they are asked.
+        let listed = self.within(HOLDINGS_TIME_MAX).holdings(spot.record, member);
+        let (Holdings { may_hold, wider }, unproved) = match listed {
+            Ok(holdings) => (holdings, None),
+            Err(error) => (Holdings::default(), Some(error.to_string())),
+        };
+        let (record, height) = (record.to_string(), decided.height.0);
+        Ok(Revoked { record, height, may_hold, wider, unproved, remaining, reissued })
     }
 
     /// The pinned member; the directory is not asked, so nobody can point elsewhere.

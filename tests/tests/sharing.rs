@@ -1,9 +1,14 @@
 //! Sharing as its owner sees it: what is told of grants, labels and openings, and what is taken by a revocation.
 
-use ihfs_client::client::Client;
+use ihfs_client::client::{Client, now};
+use ihfs_client::home::Home;
+use ihfs_client::join::recover;
 use ihfs_client::share::{ShareOptions, Shared};
+use ihfs_core::ids::DeviceId;
 use ihfs_core::ledger::identity::Role;
-use ihfs_tests::{Person, Scene, at, bytes_of, for_treatment, read_as};
+use ihfs_proto::ledger;
+use ihfs_tests::liar::Liar;
+use ihfs_tests::{PASSPHRASE, Person, Scene, at, bytes_of, connect, for_treatment, read_as};
 
 /// Shares the patient's path with somebody.
 fn share(patient: &Client, path: &str, reader: &Person, options: &ShareOptions) -> Shared {
@@ -33,4 +38,67 @@ fn revoking_a_part_that_was_read_before_it_was_split_out_names_the_wider_grant_a
     let revoked = patient.revoke(&at("/n/a"), &scene.lee.handle()).unwrap();
     assert!(revoked.wider.is_empty());
     assert_eq!(revoked.may_hold.len(), 1, "what was read before stays told");
+}
+
+#[test]
+fn a_node_that_withholds_lists_does_not_hold_a_revocation_up() {
+    let scene = Scene::new();
+    scene.share("/ct", &for_treatment());
+    assert!(scene.read(&scene.lee, &scene.shared("ct/slice")).is_some());
+    let liar = Liar::between(&scene.ann);
+    let patient = liar.connect().unwrap();
+    liar.lie_about_ledger(|_, answer| {
+        if let ledger::response::Response::Items(page) = answer {
+            page.items.pop();
+        }
+    });
+    let revoked = patient.revoke(&at("/ct"), &scene.lee.handle()).unwrap();
+    assert!(revoked.unproved.is_some(), "{revoked:?}");
+    assert!(revoked.may_hold.is_empty());
+    assert_eq!(scene.read(&scene.lee, &scene.shared("ct/slice")), None);
+}
+
+/// A folder that somebody reads, whose record must begin an epoch before it is written again: a grant expired that
+/// had been opened.
+fn with_an_expired_opening(scene: &Scene, patient: &Client, kim: &Person) {
+    scene.put(patient, "/e/sub/note", 2);
+    share(patient, "/e", &scene.lee, &for_treatment());
+    // Long enough to share and to read once on a busy machine.
+    let until = now().plus_millis(8000);
+    share(patient, "/e", kim, &ShareOptions { until: Some(until), ..for_treatment() });
+    assert!(scene.read(kim, &scene.shared("e/sub/note")).is_some());
+    while now() <= until {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_part_is_shared_when_a_grant_around_it_expired_that_had_been_opened() {
+    let scene = Scene::new();
+    let kim = scene.solo.join("dr.kim", Role::Practitioner);
+    let patient = scene.ann.connect();
+    with_an_expired_opening(&scene, &patient, &kim);
+    share(&patient, "/e/sub", &scene.lee, &for_treatment());
+    for path in ["e/sub/note", "sub/note"] {
+        assert_eq!(scene.read(&scene.lee, &scene.shared(path)), Some(bytes_of(2, 100_000)), "{path}");
+    }
+    assert_eq!(scene.read(&kim, &scene.shared("e/sub/note")), None);
+}
+
+#[test]
+fn a_part_is_shared_after_a_device_was_removed() {
+    let scene = Scene::new();
+    let kim = scene.solo.join("dr.kim", Role::Practitioner);
+    let patient = scene.ann.connect();
+    scene.put(&patient, "/e/sub/note", 2);
+    share(&patient, "/e", &scene.lee, &for_treatment());
+    let lost: DeviceId = patient.whoami().unwrap().device.parse().unwrap();
+    let home = Home::at(scene.solo.path().join("new machine"));
+    recover(&home, &scene.ann.seed(), PASSPHRASE, &scene.ann.whereabouts(), false).unwrap();
+    connect(&home, PASSPHRASE).remove_device(&scene.ann.seed(), lost).unwrap();
+    let patient = connect(&home, PASSPHRASE);
+    share(&patient, "/e/sub", &kim, &for_treatment());
+    assert_eq!(scene.read(&scene.lee, &scene.shared("e/sub/note")), Some(bytes_of(2, 100_000)));
+    assert_eq!(scene.read(&kim, &scene.shared("sub/note")), Some(bytes_of(2, 100_000)));
+    assert_eq!(read_as(&patient, "/e/sub/note"), Some(bytes_of(2, 100_000)));
 }

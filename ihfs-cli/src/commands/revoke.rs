@@ -40,7 +40,10 @@ impl Report for Revoked {
                 clean(path),
             );
         }
-        text + &held(&self.may_hold)
+        match &self.unproved {
+            Some(why) => text + &format!("What the reader may hold could not be proved: {}.\n", clean(why)),
+            None => text + &held(&self.may_hold),
+        }
     }
 }
 

@@ -47,7 +47,6 @@ pub(super) fn revoke(error: &RevokeError) -> Advice {
             advice("wider-grant", "Revoke that, then share again what should stay shared.")
         }
         RevokeError::NothingGranted { .. } => not_found("no-grant", "`ihfs grants` shows what you gave."),
-        RevokeError::Holdings(error) => audit(error),
         RevokeError::Submit(error) => network::submit(error),
     }
 }
