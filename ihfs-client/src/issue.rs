@@ -235,17 +235,21 @@ impl Client {
             .collect())
     }
 
-    /// The reader's grants on the record that neither ended nor expired, in three questions of constant size: no
-    /// list is walked.
+    /// The reader's grants on these records that neither ended nor expired. No list is walked: three questions,
+    /// each of a size that is bounded by the number of records.
     pub(crate) fn live_grants_to(
         &self,
-        record: RecordId,
+        records: &[RecordId],
         reader: MemberId,
     ) -> Result<Vec<(GrantId, GrantEntry)>, ViewError> {
-        let firsts: Option<Vec<GrantId>> = self.view.entry(StateKey::ReaderGrants(record, reader))?;
-        let keys: Vec<StateKey> = firsts.unwrap_or_default().into_iter().map(StateKey::Lineage).collect();
-        let mut ids = Vec::with_capacity(keys.len());
-        for bytes in self.view.entries(&keys)? {
+        let firsts: Vec<_> = records.iter().map(|record| StateKey::ReaderGrants(*record, reader)).collect();
+        let mut lineages = Vec::new();
+        for bytes in self.view.entries(&firsts)? {
+            let firsts: Option<Vec<GrantId>> = decode_entry(bytes)?;
+            lineages.extend(firsts.unwrap_or_default().into_iter().map(StateKey::Lineage));
+        }
+        let mut ids = Vec::with_capacity(lineages.len());
+        for bytes in self.view.entries(&lineages)? {
             let lineage: LineageEntry = decode_entry(bytes)?.ok_or(DecodeError::Malformed)?;
             ids.push(lineage.current);
         }

@@ -93,7 +93,7 @@ impl Client {
         let Location::Own(path) = location else { return Err(RevokeError::NotOwn) };
         let spot = self.resolve(location)?;
         let member = self.member_of(reader)?;
-        if self.live_grants_to(spot.record.id, member)?.is_empty() {
+        if self.live_grants_to(&[spot.record.id], member)?.is_empty() {
             return Err(RevokeError::NothingGranted { reader: reader.clone() });
         }
         if !spot.path.is_empty() {

@@ -3,7 +3,7 @@
 use ihfs_client::client::{Client, now};
 use ihfs_client::home::Home;
 use ihfs_client::join::recover;
-use ihfs_client::share::{ShareOptions, Shared};
+use ihfs_client::share::{ShareError, ShareOptions, Shared};
 use ihfs_core::ids::DeviceId;
 use ihfs_core::ledger::identity::Role;
 use ihfs_proto::ledger;
@@ -101,4 +101,28 @@ fn a_part_is_shared_after_a_device_was_removed() {
     assert_eq!(scene.read(&scene.lee, &scene.shared("e/sub/note")), Some(bytes_of(2, 100_000)));
     assert_eq!(scene.read(&kim, &scene.shared("sub/note")), Some(bytes_of(2, 100_000)));
     assert_eq!(read_as(&patient, "/e/sub/note"), Some(bytes_of(2, 100_000)));
+}
+
+#[test]
+fn two_folders_of_one_name_reach_their_reader_under_two_labels() {
+    let scene = Scene::new();
+    let patient = scene.ann.connect();
+    scene.put(&patient, "/2025/ct/note", 2);
+    scene.put(&patient, "/2026/ct/note", 3);
+    assert_eq!(share(&patient, "/2025/ct", &scene.lee, &for_treatment()).label, "ct");
+    let second = share(&patient, "/2026/ct", &scene.lee, &for_treatment());
+    assert_eq!((second.label.as_str(), second.label_in_use.as_deref()), ("ct-2", Some("ct")));
+    assert_eq!(scene.read(&scene.lee, &scene.shared("ct/note")), Some(bytes_of(2, 100_000)));
+    assert_eq!(scene.read(&scene.lee, &scene.shared("ct-2/note")), Some(bytes_of(3, 100_000)));
+
+    // Named by hand, it is refused; for what already has it, it is not.
+    let person = patient.look_up(&scene.lee.handle()).unwrap();
+    let named = |label: &str| ShareOptions { label: Some(label.to_owned()), ..for_treatment() };
+    let refused = patient.share(&at("/2026"), &person, &named("ct"));
+    assert!(matches!(refused, Err(ShareError::LabelInUse { free, .. }) if free == "ct-3"));
+    assert_eq!(patient.share(&at("/2025/ct"), &person, &named("ct")).unwrap().label, "ct");
+    let refused = patient.share(&at("/2026"), &person, &named(".."));
+    assert!(matches!(refused, Err(ShareError::BadLabel(_))));
+    patient.revoke(&at("/2025/ct"), &scene.lee.handle()).unwrap();
+    assert_eq!(patient.share(&at("/2026"), &person, &named("ct")).unwrap().label, "ct");
 }

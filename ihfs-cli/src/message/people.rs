@@ -7,6 +7,8 @@ use ihfs_client::issue::IssueError;
 use ihfs_client::revoke::RevokeError;
 use ihfs_client::share::ShareError;
 
+use crate::exit::Exit;
+
 use super::{Advice, advice, denied, files, network, not_found};
 
 pub(super) fn share(error: &ShareError) -> Advice {
@@ -27,7 +29,10 @@ pub(super) fn share(error: &ShareError) -> Advice {
         ),
         ShareError::NotOwn => denied("not-own", "Ask the owner to share it."),
         ShareError::SymbolicLink => advice("symbolic-link", "Share the folder that holds it."),
-        ShareError::BadLabel => advice("bad-label", "Choose another with --label."),
+        ShareError::BadLabel(_) => advice("bad-label", "Choose another with --label."),
+        ShareError::LabelInUse { free, .. } => {
+            (Exit::Error, "label-in-use", format!("Choose another, such as --label {free}.").into())
+        }
         ShareError::Empty => not_found("empty", "Put something there first."),
         ShareError::Book(error) => book(error),
         ShareError::Issue(error) => issue(error),
