@@ -1,8 +1,10 @@
 //! Sharing as its owner sees it: what is told of grants, labels and openings, and what is taken by a revocation.
 
+use ihfs_client::audit::{AuditError, GrantState};
 use ihfs_client::client::{Client, now};
 use ihfs_client::home::Home;
 use ihfs_client::join::recover;
+use ihfs_client::resolve::ResolveError;
 use ihfs_client::share::{ShareError, ShareOptions, Shared};
 use ihfs_core::ids::DeviceId;
 use ihfs_core::ledger::identity::Role;
@@ -125,4 +127,50 @@ fn two_folders_of_one_name_reach_their_reader_under_two_labels() {
     assert!(matches!(refused, Err(ShareError::BadLabel(_))));
     patient.revoke(&at("/2025/ct"), &scene.lee.handle()).unwrap();
     assert_eq!(patient.share(&at("/2026"), &person, &named("ct")).unwrap().label, "ct");
+}
+
+/// Readers of a path, each by which record, and whether that is a wider one.
+fn readers_of(patient: &Client, path: &str) -> Vec<(String, String, bool)> {
+    let live =
+        patient.grants_on(&at(path)).unwrap().into_iter().filter(|grant| grant.state == GrantState::Live);
+    let mut readers: Vec<_> =
+        live.map(|grant| (grant.reader, grant.path.unwrap_or_default(), grant.wider)).collect();
+    readers.sort();
+    readers
+}
+
+#[test]
+fn who_can_read_a_part_is_told_by_the_record_around_it() {
+    let scene = Scene::new();
+    let kim = scene.solo.join("dr.kim", Role::Practitioner);
+    let patient = scene.ann.connect();
+    scene.put(&patient, "/imaging/ct/note", 2);
+    share(&patient, "/imaging", &scene.lee, &for_treatment());
+    assert!(scene.read(&scene.lee, &scene.shared("imaging/ct/note")).is_some());
+    let lee = scene.lee.handle().to_string();
+    let by = |reader: &str, path: &str, wider| (reader.to_owned(), path.to_owned(), wider);
+    assert_eq!(readers_of(&patient, "/imaging"), [by(&lee, "/imaging", false)]);
+    assert_eq!(readers_of(&patient, "/imaging/ct"), [by(&lee, "/imaging", true)]);
+    assert_eq!(readers_of(&patient, "/imaging/ct/note"), [by(&lee, "/imaging", true)]);
+    assert_eq!(readers_of(&patient, "/ct"), []);
+    let opened = patient.audit(Some(&at("/imaging/ct/note"))).unwrap();
+    assert_eq!((opened.len(), opened[0].path.as_deref(), opened[0].wider), (1, Some("/imaging"), true));
+    let missing = patient.grants_on(&at("/imaging/none"));
+    assert!(matches!(missing, Err(AuditError::Resolve(ResolveError::NotFound { .. }))), "{missing:?}");
+
+    // A part that is a record by now is read by its own grants, and in older versions by the one around it.
+    share(&patient, "/imaging/ct", &kim, &for_treatment());
+    let kim = kim.handle().to_string();
+    let inside = [by(&kim, "/imaging/ct", false), by(&lee, "/imaging", true), by(&lee, "/imaging/ct", false)];
+    assert_eq!(readers_of(&patient, "/imaging/ct"), inside);
+    patient.revoke(&at("/imaging/ct"), &scene.lee.handle()).unwrap();
+    let older = [by(&kim, "/imaging/ct", false), by(&lee, "/imaging", true)];
+    assert_eq!(readers_of(&patient, "/imaging/ct"), older);
+    assert_eq!(
+        patient.audit(Some(&at("/imaging/ct"))).unwrap().len(),
+        1,
+        "the opening of the version before"
+    );
+    patient.revoke(&at("/imaging"), &scene.lee.handle()).unwrap();
+    assert_eq!(readers_of(&patient, "/imaging/ct"), [by(&kim, "/imaging/ct", false)]);
 }

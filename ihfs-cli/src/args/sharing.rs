@@ -75,7 +75,7 @@ pub(crate) struct Share {
 /// `ihfs grants`.
 #[derive(Debug, Args)]
 pub(crate) struct Grants {
-    /// Those on it alone
+    /// Those by which it can be read, also as a part of something wider
     #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
     pub(crate) location: Option<OsString>,
 }
@@ -94,7 +94,7 @@ pub(crate) struct Revoke {
 /// `ihfs audit`.
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
-    /// Openings of it alone
+    /// Those by which it could be read, also as a part of something wider
     #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
     pub(crate) location: Option<OsString>,
 }

@@ -62,7 +62,6 @@ pub(super) fn audit(error: &AuditError) -> Advice {
         AuditError::Record(error) => files::record(error),
         AuditError::View(error) => network::view(error),
         AuditError::Book(error) => book(error),
-        AuditError::PartOfRecord { .. } => advice("part-of-record", "Name the record instead."),
         AuditError::NotOwn => denied("not-own", "Only the owner sees that."),
     }
 }
