@@ -33,6 +33,8 @@ pub(crate) struct Holdings {
     pub(crate) may_hold: Vec<HeldVersion>,
     /// Records with a live grant whose key opens versions from before this record was split out of them.
     pub(crate) wider: Vec<Wider>,
+    /// Live grants on the record itself.
+    pub(crate) others: Vec<String>,
 }
 
 /// A record by whose grant older versions of another are read.

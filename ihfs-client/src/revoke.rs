@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use ihfs_core::ids::{MemberId, RecordId};
+use ihfs_core::ids::{GrantId, MemberId, RecordId};
 use ihfs_core::ledger::operation::{Operation, Revoke, RevokeTarget};
-use ihfs_core::ledger::state::GrantEntry;
+use ihfs_core::ledger::state::{GrantEntry, StateKey};
 use ihfs_core::members::Handle;
 
 use crate::client::Client;
@@ -59,6 +59,12 @@ pub enum RevokeError {
         /// The reader.
         reader: Handle,
     },
+    /// It is no grant of this member's, or it ended.
+    #[error("you gave no grant {grant:?} that is live")]
+    UnknownGrant {
+        /// The grant.
+        grant: GrantId,
+    },
     /// The ledger did not take it.
     #[error(transparent)]
     Submit(#[from] SubmitError),
@@ -76,7 +82,9 @@ pub struct Revoked {
     /// Records that hold older versions of this one, from before it was split out of them, and on which the reader
     /// still has a live grant.
     pub wider: Vec<Wider>,
-    /// Why the two lists above could not be had or proved in time; they are empty then.
+    /// Grants on the record itself that the reader still has.
+    pub others: Vec<String>,
+    /// Why the lists above could not be had or proved in time; they are empty then.
     pub unproved: Option<String>,
     /// How many readers stay.
     pub remaining: u64,
@@ -100,17 +108,34 @@ impl Client {
             let top = path[..path.len() - spot.path.len()].to_vec();
             return Err(RevokeError::Wider { reader: reader.clone(), wider: Location::Own(top) });
         }
-        let record = spot.record.id;
-        let (decided, is_whole) = self.end_grants(record, member)?;
-        let (remaining, reissued) = self.within(REISSUE_TIME_MAX).reissue_after(record, is_whole);
+        self.end(spot.record, member, RevokeTarget::Reader(member))
+    }
+
+    /// Ends one grant, with those that came from it, also where its record is no longer in the vault.
+    ///
+    /// # Errors
+    /// [`RevokeError`].
+    pub fn revoke_grant(&self, grant: GrantId) -> Result<Revoked, RevokeError> {
+        let unknown = RevokeError::UnknownGrant { grant };
+        let entry: Option<GrantEntry> = self.view.entry(StateKey::Grant(grant))?;
+        let entry = entry.filter(|entry| entry.owner == self.member() && entry.ended.is_none());
+        let Some(entry) = entry else { return Err(unknown) };
+        let record = self.own_record(entry.conditions.record)?;
+        self.end(record, entry.conditions.reader, RevokeTarget::Grant(grant))
+    }
+
+    fn end(&self, record: Record, reader: MemberId, target: RevokeTarget) -> Result<Revoked, RevokeError> {
+        let id = record.id;
+        let (decided, is_whole) = self.end_grants(id, target)?;
+        let (remaining, reissued) = self.within(REISSUE_TIME_MAX).reissue_after(id, is_whole);
         // Lists are as long as the record's history, and a node may withhold them: access goes before they are asked.
-        let listed = self.within(HOLDINGS_TIME_MAX).holdings(spot.record, member);
-        let (Holdings { may_hold, wider }, unproved) = match listed {
+        let listed = self.within(HOLDINGS_TIME_MAX).holdings(record, reader);
+        let (Holdings { may_hold, wider, others }, unproved) = match listed {
             Ok(holdings) => (holdings, None),
             Err(error) => (Holdings::default(), Some(error.to_string())),
         };
-        let (record, height) = (record.to_string(), decided.height.0);
-        Ok(Revoked { record, height, may_hold, wider, unproved, remaining, reissued })
+        let (record, height) = (id.to_string(), decided.height.0);
+        Ok(Revoked { record, height, may_hold, wider, others, unproved, remaining, reissued })
     }
 
     /// The pinned member; the directory is not asked, so nobody can point elsewhere.
@@ -123,11 +148,10 @@ impl Client {
     }
 
     /// Ends the grants, with the remaining readers' new ones if these are ready in time; says whether they are.
-    fn end_grants(&self, record: RecordId, reader: MemberId) -> Result<(Decided, bool), SubmitError> {
-        let target = RevokeTarget::Reader(reader);
+    fn end_grants(&self, record: RecordId, target: RevokeTarget) -> Result<(Decided, bool), SubmitError> {
         let revoke = vec![Operation::Revoke(Revoke { record, target })];
         let random = rand::random();
-        let ready = self.within(REISSUE_TIME_MAX).with_reissues(record, reader, random);
+        let ready = self.within(REISSUE_TIME_MAX).with_reissues(record, target, random);
         if let Ok(operations) = ready {
             match self.submit_signed(&self.sign(random, operations)) {
                 // Surely not applied: somebody wrote meanwhile, or it is too much for one transaction. The
@@ -143,10 +167,10 @@ impl Client {
     fn with_reissues(
         &self,
         record: RecordId,
-        reader: MemberId,
+        target: RevokeTarget,
         random: [u8; 32],
     ) -> Result<Vec<Operation>, CommitError> {
-        let ends = self.ends_of(&self.with_all_nested(vec![record])?, Ending::Reader(reader))?;
+        let ends = self.ends_of(&self.with_all_nested(vec![record])?, Ending::Target(target))?;
         let hung = self.hang(&[record], &[], &ends, random)?;
         Ok([ends.operations().to_vec(), hung.into_operations()].concat())
     }

@@ -5,6 +5,7 @@ use ihfs_client::client::{Client, now};
 use ihfs_client::home::Home;
 use ihfs_client::join::recover;
 use ihfs_client::resolve::ResolveError;
+use ihfs_client::revoke::RevokeError;
 use ihfs_client::share::{ShareError, ShareOptions, Shared};
 use ihfs_core::ids::DeviceId;
 use ihfs_core::ledger::identity::Role;
@@ -173,4 +174,27 @@ fn who_can_read_a_part_is_told_by_the_record_around_it() {
     );
     patient.revoke(&at("/imaging"), &scene.lee.handle()).unwrap();
     assert_eq!(readers_of(&patient, "/imaging/ct"), [by(&kim, "/imaging/ct", false)]);
+}
+
+#[test]
+fn one_grant_is_ended_by_its_id_and_the_readers_other_one_is_named() {
+    let scene = Scene::new();
+    let kim = scene.solo.join("dr.kim", Role::Practitioner);
+    let patient = scene.ann.connect();
+    let [first, second] = [(); 2].map(|()| share(&patient, "/ct", &scene.lee, &for_treatment()).grant);
+    share(&patient, "/ct", &kim, &for_treatment());
+    let revoked = patient.revoke_grant(first.parse().unwrap()).unwrap();
+    assert_eq!((revoked.others.len(), revoked.remaining, revoked.reissued), (1, 2, true));
+    for reader in [&scene.lee, &kim] {
+        assert_eq!(scene.read(reader, &scene.shared("ct/slice")), Some(bytes_of(1, 100_000)));
+    }
+    // Both were issued again: the other goes by its newest id alone.
+    for old in [first, second] {
+        let refused = patient.revoke_grant(old.parse().unwrap());
+        assert!(matches!(refused, Err(RevokeError::UnknownGrant { .. })), "{refused:?}");
+    }
+    let revoked = patient.revoke_grant(revoked.others[0].parse().unwrap()).unwrap();
+    assert_eq!((revoked.others.len(), revoked.remaining), (0, 1));
+    assert_eq!(scene.read(&scene.lee, &scene.shared("ct/slice")), None);
+    assert_eq!(scene.read(&kim, &scene.shared("ct/slice")), Some(bytes_of(1, 100_000)));
 }

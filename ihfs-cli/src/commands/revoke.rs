@@ -1,10 +1,13 @@
 //! `ihfs revoke`: takes access back and says what the reader may still hold.
 
+use ihfs_client::audit::GrantState;
+use ihfs_client::client::Client;
 use ihfs_client::held::HeldVersion;
 use ihfs_client::revoke::Revoked;
-use ihfs_core::ids::Time;
+use ihfs_core::ids::{GrantId, Time};
 
 use crate::args::sharing::Revoke;
+use crate::commands::grants::GRANT_DIGITS;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -17,10 +20,24 @@ use crate::until::show_time;
 
 /// Revokes. Older versions that a wider grant still covers make it end as an error: not all of it was taken.
 pub(super) fn run(config: &Config, args: &Revoke) -> Result<Exit, Failure> {
-    let location = location::parse(&args.location)?;
-    let revoked = session::open(config)?.revoke(&location, &args.reader)?;
+    let client = session::open(config)?;
+    let revoked = match (&args.location, &args.reader, &args.grant) {
+        (Some(location), Some(reader), _) => client.revoke(&location::parse(location)?, reader)?,
+        (_, _, digits) => client.revoke_grant(find(&client, digits.as_deref().unwrap_or_default())?)?,
+    };
     config.output.tell(&revoked)?;
     Ok(if revoked.wider.is_empty() { Exit::Done } else { Exit::Error })
+}
+
+/// The grant whose id begins with these digits and that nothing ended.
+fn find(client: &Client, digits: &str) -> Result<GrantId, Failure> {
+    let digits = digits.to_lowercase();
+    let mut grants = client.grants()?;
+    grants.retain(|grant| grant.state != GrantState::Revoked && grant.grant.starts_with(&digits));
+    match grants.as_slice() {
+        [one] => one.grant.parse().map_err(|_| Failure::WhichGrant { found: 0 }),
+        several => Err(Failure::WhichGrant { found: several.len() }),
+    }
 }
 
 impl Report for Revoked {
@@ -32,6 +49,12 @@ impl Report for Revoked {
             text += &format!(" {} stay and {when}.", count(self.remaining, "reader"));
         }
         text.push('\n');
+        for grant in &self.others {
+            text += &format!(
+                "The reader has another grant on it: `ihfs revoke --grant {}` ends that too.\n",
+                grant.chars().take(GRANT_DIGITS).collect::<String>(),
+            );
+        }
         for wider in &self.wider {
             let path = wider.path.as_deref().unwrap_or("(removed)");
             text += &format!(

@@ -51,7 +51,9 @@ pub(super) fn revoke(error: &RevokeError) -> Advice {
         RevokeError::Wider { .. } => {
             advice("wider-grant", "Revoke that, then share again what should stay shared.")
         }
-        RevokeError::NothingGranted { .. } => not_found("no-grant", "`ihfs grants` shows what you gave."),
+        RevokeError::NothingGranted { .. } | RevokeError::UnknownGrant { .. } => {
+            not_found("no-grant", "`ihfs grants` shows what you gave.")
+        }
         RevokeError::Submit(error) => network::submit(error),
     }
 }
