@@ -55,7 +55,7 @@ pub(crate) fn run(config: &Config, verb: Verb) -> Result<Exit, Failure> {
         Verb::Share(args) => share::run(config, &args)?,
         Verb::Grants(args) => grants::run(config, &args)?,
         Verb::Received => received::run(config)?,
-        Verb::Revoke(args) => revoke::run(config, &args)?,
+        Verb::Revoke(args) => return revoke::run(config, &args),
         Verb::Audit(args) => audit::run(config, &args)?,
         Verb::Completions(args) => completions::run(config, &args)?,
         Verb::Man(args) => man::run(config, &args)?,

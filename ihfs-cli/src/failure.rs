@@ -64,6 +64,12 @@ pub(crate) enum Failure {
         /// How many do.
         found: usize,
     },
+    /// The beginning of a grant's id fits none or several.
+    #[error("{found} of the grants that you gave begin with these digits")]
+    WhichGrant {
+        /// How many do.
+        found: usize,
+    },
     /// The fingerprint words that were given are others.
     #[error("the fingerprint words are not those of {handle}, which are {found}")]
     WrongFingerprint {

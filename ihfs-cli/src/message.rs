@@ -86,6 +86,10 @@ fn advise(failure: &Failure) -> Advice {
         Failure::WhichDevice { .. } => {
             advice("which-device", "Give more digits, as `ihfs device list` shows them.")
         }
+        Failure::WhichGrant { found: 0 } => not_found("no-grant", "`ihfs grants` shows what you gave."),
+        Failure::WhichGrant { .. } => {
+            advice("which-grant", "Give more digits, as `ihfs grants --json` shows them.")
+        }
         Failure::WrongFingerprint { .. } => denied(
             "wrong-fingerprint",
             "Nothing was shared. Ask the person for the words, by phone or in person.",

@@ -10,7 +10,9 @@ use ihfs_core::ledger::state::{EndReason, GrantEntry, OpeningItem};
 use ihfs_core::tree::entry::Content;
 
 use crate::book::{Book, BookError};
+use crate::change::nested_below;
 use crate::client::{Client, now};
+use crate::held::Holder;
 use crate::location::Location;
 use crate::record::RecordError;
 use crate::resolve::ResolveError;
@@ -24,22 +26,25 @@ pub enum AuditError {
     Resolve(#[from] ResolveError),
     /// A record could not be opened.
     #[error(transparent)]
-    Record(#[from] RecordError),
+    Record(RecordError),
     /// The ledger's word was not had, or a list is not complete.
     #[error(transparent)]
     View(#[from] ViewError),
     /// The address book could not be read.
     #[error(transparent)]
     Book(#[from] BookError),
-    /// The path is a part of a record; openings are of whole records.
-    #[error("openings are of whole records: look at {wider}")]
-    PartOfRecord {
-        /// The record's path.
-        wider: Location,
-    },
     /// Only the owner sees these lists.
     #[error("only the owner sees who opened what")]
     NotOwn,
+}
+
+impl From<RecordError> for AuditError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::View(error) => Self::View(error),
+            error => Self::Record(error),
+        }
+    }
 }
 
 /// A grant that was given.
@@ -51,6 +56,8 @@ pub struct GivenGrant {
     pub record: String,
     /// Where the record is in the vault, if it is there.
     pub path: Option<String>,
+    /// Whether the record is a wider one, of which what was asked for is or was a part.
+    pub wider: bool,
     /// To whom.
     pub reader: String,
     /// Under which label.
@@ -69,7 +76,8 @@ pub struct GivenGrant {
     pub state: GrantState,
     /// When it was last opened.
     pub last_opened: Option<u64>,
-    /// The newest version that it makes readable; none when it waits for this device to issue it again.
+    /// The newest version that it makes readable, of those that hold what was asked for; none when it waits for this
+    /// device to issue it again.
     pub readable: Option<u64>,
 }
 
@@ -102,6 +110,8 @@ pub struct AuditItem {
     pub record: String,
     /// Where the record is in the vault, if it is there.
     pub path: Option<String>,
+    /// Whether the record is a wider one, of which what was asked for is or was a part.
+    pub wider: bool,
     /// Under which grant.
     pub grant: String,
     /// What the grant is for.
@@ -110,29 +120,73 @@ pub struct AuditItem {
     pub version: u64,
 }
 
+/// A record that holds what somebody asks about.
+struct Asked {
+    holder: Holder,
+    /// Whether that is or was only a part of it.
+    is_wider: bool,
+    /// Whether it was split out of it: only versions from before the split count.
+    is_former: bool,
+}
+
 impl Client {
     /// Every grant that this member gave and that was not replaced by a newer one of the same conditions.
     ///
     /// # Errors
     /// [`AuditError`].
     pub fn grants(&self) -> Result<Vec<GivenGrant>, AuditError> {
+        self.grants_of_asked(self.whole(self.own_records()?)?)
+    }
+
+    /// Grants by which what stands at `location` can be read: those on its record and on records below it, and on
+    /// wider records of which it is a part, or was when versions were written that their keys open.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn grants_on(&self, location: &Location) -> Result<Vec<GivenGrant>, AuditError> {
+        self.grants_of_asked(self.asked(location)?)
+    }
+
+    fn grants_of_asked(&self, all: Vec<Asked>) -> Result<Vec<GivenGrant>, AuditError> {
         let (book, paths) = (self.book()?, self.record_paths()?);
         let mut given = Vec::new();
-        for id in self.own_records()? {
-            let record = self.own_record(id)?;
-            let entry = record.entry.as_ref();
-            let versions = self.versions(&record)?;
-            for (grant, granted) in self.grants_of(id, entry.map(|entry| entry.grants))? {
+        for asked in all {
+            let record = &asked.holder.record;
+            for (grant, granted) in
+                self.grants_of(record.id, record.entry.as_ref().map(|entry| entry.grants))?
+            {
                 let replaced = granted.ended.is_some_and(|end| matches!(end.why, EndReason::Replaced(_)));
-                if !replaced {
-                    let in_epoch =
-                        |item: &&ihfs_core::ledger::state::VersionItem| item.epoch == granted.epoch;
-                    let newest = versions.iter().rev().find(in_epoch).map(|item| item.version.0);
-                    given.push(self.given(&book, &paths, grant.to_string(), &granted, newest));
+                let readable = asked.holder.readable_by(&granted);
+                if !replaced && !(asked.is_former && readable.is_none()) {
+                    let item = self.given(&book, &paths, grant.to_string(), &granted, readable);
+                    given.push(GivenGrant { wider: asked.is_wider, ..item });
                 }
             }
         }
         Ok(given)
+    }
+
+    /// The records that hold what stands at `location`, and those below it.
+    fn asked(&self, location: &Location) -> Result<Vec<Asked>, AuditError> {
+        let Location::Own(_) = location else { return Err(AuditError::NotOwn) };
+        let (mut spot, item) = self.find(location)?;
+        let is_part = !spot.path.is_empty();
+        let below =
+            if is_part { nested_below(&spot.tree, &item)? } else { self.nested_of(&mut spot.record)? };
+        let holders = self.holders(spot.record)?.into_iter().enumerate();
+        let wider = |(place, holder)| Asked { holder, is_wider: is_part || place > 0, is_former: place > 0 };
+        let mut all: Vec<Asked> = holders.map(wider).collect();
+        all.extend(self.whole(self.with_all_nested(below)?)?);
+        Ok(all)
+    }
+
+    /// Records that are asked about as a whole; their versions are read where they are needed.
+    fn whole(&self, records: Vec<RecordId>) -> Result<Vec<Asked>, AuditError> {
+        let whole = |id| {
+            let holder = Holder { record: self.own_record(id)?, versions: Vec::new() };
+            Ok(Asked { holder, is_wider: false, is_former: false })
+        };
+        records.into_iter().map(whole).collect()
     }
 
     fn given(
@@ -141,24 +195,24 @@ impl Client {
         paths: &BTreeMap<RecordId, Location>,
         grant: String,
         entry: &GrantEntry,
-        newest: Option<u64>,
+        readable: Option<u64>,
     ) -> GivenGrant {
         let conditions = &entry.conditions;
-        let snapshot = conditions.snapshot.map(|version| version.0);
         GivenGrant {
             grant,
             record: conditions.record.to_string(),
             path: paths.get(&conditions.record).map(ToString::to_string),
+            wider: false,
             reader: self.name_of(book, conditions.reader),
             label: book.label(conditions.label).0,
             purpose: conditions.purpose,
             write: conditions.write,
-            snapshot,
+            snapshot: conditions.snapshot.map(|version| version.0),
             given: entry.time.0,
             until: conditions.expires.map(|time| time.0),
             state: self.state_of(entry),
             last_opened: entry.opened.map(|opened| opened.time.0),
-            readable: snapshot.or(newest),
+            readable,
         }
     }
 
@@ -175,20 +229,21 @@ impl Client {
         }
     }
 
-    /// Every opening of the record at `location` and of those nested in it; of all records without a location.
-    /// Oldest first; proved complete by the ledger's counts and hashes.
+    /// Every opening by which what stands at `location` could be read: of its record and of those below it, and of
+    /// wider records of which it is a part, or was in versions that the openings made readable. All openings of all
+    /// records without a location. Oldest first; proved complete by the ledger's counts and hashes.
     ///
     /// # Errors
     /// [`AuditError`].
     pub fn audit(&self, location: Option<&Location>) -> Result<Vec<AuditItem>, AuditError> {
-        let records = match location {
-            None => self.own_records()?,
-            Some(location) => self.records_below(location)?,
+        let all = match location {
+            None => self.whole(self.own_records()?)?,
+            Some(location) => self.asked(location)?,
         };
         let (book, paths) = (self.book()?, self.record_paths()?);
         let mut items = Vec::new();
-        for id in records {
-            items.extend(self.openings_of(id, &book, &paths)?);
+        for asked in all {
+            items.extend(self.openings_of(&asked, &book, &paths)?);
         }
         items.sort_by_key(|item| item.height);
         Ok(items)
@@ -196,18 +251,22 @@ impl Client {
 
     fn openings_of(
         &self,
-        id: RecordId,
+        asked: &Asked,
         book: &Book,
         paths: &BTreeMap<RecordId, Location>,
     ) -> Result<Vec<AuditItem>, AuditError> {
-        let record = self.own_record(id)?;
+        let record = &asked.holder.record;
         let Some(entry) = &record.entry else { return Ok(Vec::new()) };
-        let openings: Vec<OpeningItem> =
-            self.view.items(ListKey::Openings(id), Default::default(), entry.openings)?;
+        let mut openings: Vec<OpeningItem> =
+            self.view.items(ListKey::Openings(record.id), Default::default(), entry.openings)?;
+        if asked.is_former {
+            let epochs = asked.holder.epochs();
+            openings.retain(|opening| epochs.contains(&opening.epoch));
+        }
         if openings.is_empty() {
             return Ok(Vec::new());
         }
-        let grants: BTreeMap<_, _> = self.grants_of(id, Some(entry.grants))?.into_iter().collect();
+        let grants: BTreeMap<_, _> = self.grants_of(record.id, Some(entry.grants))?.into_iter().collect();
         let item = |opening: &OpeningItem| {
             let purpose = grants.get(&opening.grant).map(|grant| grant.conditions.purpose);
             Some(AuditItem {
@@ -215,24 +274,15 @@ impl Client {
                 height: opening.height.0,
                 reader: self.name_of(book, opening.reader),
                 device: opening.device.to_string(),
-                record: id.to_string(),
-                path: paths.get(&id).map(ToString::to_string),
+                record: record.id.to_string(),
+                path: paths.get(&record.id).map(ToString::to_string),
+                wider: asked.is_wider,
                 grant: opening.grant.to_string(),
                 purpose: purpose?,
                 version: opening.version.0,
             })
         };
         Ok(openings.iter().filter_map(item).collect())
-    }
-
-    fn records_below(&self, location: &Location) -> Result<Vec<RecordId>, AuditError> {
-        let Location::Own(path) = location else { return Err(AuditError::NotOwn) };
-        let spot = self.resolve(location)?;
-        if !spot.path.is_empty() {
-            let wider = Location::Own(path[..path.len() - spot.path.len()].to_vec());
-            return Err(AuditError::PartOfRecord { wider });
-        }
-        Ok(self.with_all_nested(vec![spot.record.id])?)
     }
 
     /// Where each record stands in the vault, by walking the trees that hold nested records.

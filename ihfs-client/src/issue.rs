@@ -10,7 +10,7 @@ use ihfs_core::ids::{Epoch, GrantId, MemberId, NodeId, RecordId, Time};
 use ihfs_core::ledger::identity::MemberSealingKey;
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::operation::{Conditions, Custodian, CustodySubject, Grant, Operation};
-use ihfs_core::ledger::state::{GrantEntry, GrantItem, MemberEntry, StateKey};
+use ihfs_core::ledger::state::{GrantEntry, GrantItem, LineageEntry, MemberEntry, StateKey};
 use ihfs_core::placement::{custodians_wanted, threshold};
 use ihfs_proto::key;
 
@@ -233,6 +233,36 @@ impl Client {
             .into_iter()
             .filter(|(_, grant)| grant.ended.is_none() && !grant.is_expired_at(time))
             .collect())
+    }
+
+    /// The reader's grants on these records that neither ended nor expired. No list is walked: three questions,
+    /// each of a size that is bounded by the number of records.
+    pub(crate) fn live_grants_to(
+        &self,
+        records: &[RecordId],
+        reader: MemberId,
+    ) -> Result<Vec<(GrantId, GrantEntry)>, ViewError> {
+        let firsts: Vec<_> = records.iter().map(|record| StateKey::ReaderGrants(*record, reader)).collect();
+        let mut lineages = Vec::new();
+        for bytes in self.view.entries(&firsts)? {
+            let firsts: Option<Vec<GrantId>> = decode_entry(bytes)?;
+            lineages.extend(firsts.unwrap_or_default().into_iter().map(StateKey::Lineage));
+        }
+        let mut ids = Vec::with_capacity(lineages.len());
+        for bytes in self.view.entries(&lineages)? {
+            let lineage: LineageEntry = decode_entry(bytes)?.ok_or(DecodeError::Malformed)?;
+            ids.push(lineage.current);
+        }
+        let keys: Vec<StateKey> = ids.iter().copied().map(StateKey::Grant).collect();
+        let time = now().max(self.view.trust().time);
+        let mut live = Vec::with_capacity(ids.len());
+        for (id, bytes) in ids.into_iter().zip(self.view.entries(&keys)?) {
+            let grant: GrantEntry = decode_entry(bytes)?.ok_or(DecodeError::Malformed)?;
+            if grant.ended.is_none() && !grant.is_expired_at(time) {
+                live.push((id, grant));
+            }
+        }
+        Ok(live)
     }
 
     /// Every grant that was ever given on the record, with its entry as of now; proved complete.

@@ -14,6 +14,7 @@ pub mod devices;
 pub mod edit;
 pub mod fetch;
 pub mod get;
+pub mod held;
 pub mod history;
 pub mod home;
 pub mod issue;

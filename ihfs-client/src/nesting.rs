@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ihfs_core::grants::GrantedKey;
-use ihfs_core::ids::{Epoch, GrantId, MemberId, RecordId};
+use ihfs_core::ids::{Epoch, GrantId, RecordId};
 use ihfs_core::ledger::operation::{Conditions, Operation, Revoke, RevokeTarget};
 use ihfs_core::ledger::state::{GrantEntry, StateKey};
 use ihfs_core::tree::edit::TreeEdit;
@@ -28,8 +28,8 @@ pub(crate) enum Ending {
     All,
     /// Those that came from a grant on a record outside: the records move.
     Inherited,
-    /// One reader's on the first record, with all that came from them.
-    Reader(MemberId),
+    /// These on the first record, with all that came from them.
+    Target(RevokeTarget),
 }
 
 /// What ends, and what the ends do to epochs.
@@ -129,8 +129,8 @@ impl Client {
     /// What ends the grants of these records. They come with all that is nested in them, outer ones first.
     pub(crate) fn ends_of(&self, records: &[RecordId], ending: Ending) -> Result<Ends, ViewError> {
         let mut ends = Ends::default();
-        if let (Ending::Reader(reader), Some(record)) = (ending, records.first()) {
-            ends.push(*record, RevokeTarget::Reader(reader));
+        if let (Ending::Target(target), Some(record)) = (ending, records.first()) {
+            ends.push(*record, target);
         }
         for id in records {
             for (grant, entry) in self.grants_not_ended(*id)? {
@@ -138,8 +138,8 @@ impl Client {
                 let with_parent = parent.as_ref().and_then(|parent| ends.ended.get(&parent.first)).copied();
                 let is_outside = |parent: &GrantEntry| !records.contains(&parent.conditions.record);
                 let own = match ending {
-                    Ending::Reader(reader) => {
-                        (*id == records[0] && entry.conditions.reader == reader).then_some(0)
+                    Ending::Target(target) => {
+                        (*id == records[0] && is_target(target, grant, &entry)).then_some(0)
                     }
                     _ if with_parent.is_some() || self.is_over(&entry) => None,
                     Ending::Inherited if !parent.as_ref().is_some_and(is_outside) => None,
@@ -271,6 +271,14 @@ impl Client {
             self.issue(&NewGrant { conditions, replaces: None, epoch, key, label: &label, label_blind })
         };
         readers.iter().map(issue).collect()
+    }
+}
+
+/// Whether a revocation of `target` ends the grant.
+fn is_target(target: RevokeTarget, id: GrantId, grant: &GrantEntry) -> bool {
+    match target {
+        RevokeTarget::Reader(reader) => grant.conditions.reader == reader,
+        RevokeTarget::Grant(named) => named == id,
     }
 }
 

@@ -1,16 +1,15 @@
 //! `revoke`: one transaction, whatever the size of the record. The remaining readers get the new key in it if the
 //! custodians answer soon; else the revocation goes at once, and theirs directly afterwards.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ihfs_core::ids::{Epoch, MemberId, RecordId};
-use ihfs_core::ledger::lists::ListKey;
+use ihfs_core::ids::{GrantId, MemberId, RecordId};
 use ihfs_core::ledger::operation::{Operation, Revoke, RevokeTarget};
-use ihfs_core::ledger::state::{GrantEntry, OpeningItem, VersionItem};
+use ihfs_core::ledger::state::{GrantEntry, StateKey};
 use ihfs_core::members::Handle;
 
 use crate::client::Client;
+use crate::held::{HeldVersion, Holdings, Wider};
 use crate::issue::REISSUED_MAX;
 use crate::location::Location;
 use crate::nesting::Ending;
@@ -24,6 +23,9 @@ use crate::writing::CommitError;
 /// How long a revocation waits until the remaining readers' grants are ready: some ten round trips to distant
 /// nodes and custodians. Whoever is to lose access keeps it no longer than that for their sake.
 pub const REISSUE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long the lists behind what a reader may hold may take, after the revocation: some hundred round trips.
+pub const HOLDINGS_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Why access was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,12 @@ pub enum RevokeError {
         /// The reader.
         reader: Handle,
     },
+    /// It is no grant of this member's, or it ended.
+    #[error("you gave no grant {grant:?} that is live")]
+    UnknownGrant {
+        /// The grant.
+        grant: GrantId,
+    },
     /// The ledger did not take it.
     #[error(transparent)]
     Submit(#[from] SubmitError),
@@ -71,21 +79,17 @@ pub struct Revoked {
     pub height: u64,
     /// What the reader may have read and kept.
     pub may_hold: Vec<HeldVersion>,
+    /// Records that hold older versions of this one, from before it was split out of them, and on which the reader
+    /// still has a live grant.
+    pub wider: Vec<Wider>,
+    /// Grants on the record itself that the reader still has.
+    pub others: Vec<String>,
+    /// Why the lists above could not be had or proved in time; they are empty then.
+    pub unproved: Option<String>,
     /// How many readers stay.
     pub remaining: u64,
     /// Whether they have the new key already; if not, the next command of this device gives it to them.
     pub reissued: bool,
-}
-
-/// A version that an opening made readable.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct HeldVersion {
-    /// The version.
-    pub version: u64,
-    /// When it was written, milliseconds since 1970.
-    pub written: u64,
-    /// Bytes that it added, sealed.
-    pub bytes_added: u64,
 }
 
 impl Client {
@@ -97,22 +101,41 @@ impl Client {
         let Location::Own(path) = location else { return Err(RevokeError::NotOwn) };
         let spot = self.resolve(location)?;
         let member = self.member_of(reader)?;
-        let is_granted = self.has_grant(&spot.record, member)?;
+        if self.live_grants_to(&[spot.record.id], member)?.is_empty() {
+            return Err(RevokeError::NothingGranted { reader: reader.clone() });
+        }
         if !spot.path.is_empty() {
-            if !is_granted {
-                return Err(RevokeError::NothingGranted { reader: reader.clone() });
-            }
             let top = path[..path.len() - spot.path.len()].to_vec();
             return Err(RevokeError::Wider { reader: reader.clone(), wider: Location::Own(top) });
         }
-        if !is_granted {
-            return Err(RevokeError::NothingGranted { reader: reader.clone() });
-        }
-        let record = spot.record.id;
-        let may_hold = self.may_hold(&spot.record, member)?;
-        let (decided, is_whole) = self.end_grants(record, member)?;
-        let (remaining, reissued) = self.within(REISSUE_TIME_MAX).reissue_after(record, is_whole);
-        Ok(Revoked { record: record.to_string(), height: decided.height.0, may_hold, remaining, reissued })
+        self.end(spot.record, member, RevokeTarget::Reader(member))
+    }
+
+    /// Ends one grant, with those that came from it, also where its record is no longer in the vault.
+    ///
+    /// # Errors
+    /// [`RevokeError`].
+    pub fn revoke_grant(&self, grant: GrantId) -> Result<Revoked, RevokeError> {
+        let unknown = RevokeError::UnknownGrant { grant };
+        let entry: Option<GrantEntry> = self.view.entry(StateKey::Grant(grant))?;
+        let entry = entry.filter(|entry| entry.owner == self.member() && entry.ended.is_none());
+        let Some(entry) = entry else { return Err(unknown) };
+        let record = self.own_record(entry.conditions.record)?;
+        self.end(record, entry.conditions.reader, RevokeTarget::Grant(grant))
+    }
+
+    fn end(&self, record: Record, reader: MemberId, target: RevokeTarget) -> Result<Revoked, RevokeError> {
+        let id = record.id;
+        let (decided, is_whole) = self.end_grants(id, target)?;
+        let (remaining, reissued) = self.within(REISSUE_TIME_MAX).reissue_after(id, is_whole);
+        // Lists are as long as the record's history, and a node may withhold them: access goes before they are asked.
+        let listed = self.within(HOLDINGS_TIME_MAX).holdings(record, reader);
+        let (Holdings { may_hold, wider, others }, unproved) = match listed {
+            Ok(holdings) => (holdings, None),
+            Err(error) => (Holdings::default(), Some(error.to_string())),
+        };
+        let (record, height) = (id.to_string(), decided.height.0);
+        Ok(Revoked { record, height, may_hold, wider, others, unproved, remaining, reissued })
     }
 
     /// The pinned member; the directory is not asked, so nobody can point elsewhere.
@@ -124,38 +147,11 @@ impl Client {
         }
     }
 
-    fn has_grant(&self, record: &Record, reader: MemberId) -> Result<bool, ViewError> {
-        let grants = self.live_grants(record)?;
-        Ok(grants.iter().any(|(_, grant)| grant.conditions.reader == reader))
-    }
-
-    /// Versions that the reader's openings made readable, by the record's complete list of openings: all of the
-    /// epochs that he opened. A snapshot opens one of them; the list is an upper bound then.
-    pub(crate) fn may_hold(
-        &self,
-        record: &Record,
-        reader: MemberId,
-    ) -> Result<Vec<HeldVersion>, RevokeError> {
-        let Some(entry) = &record.entry else { return Ok(Vec::new()) };
-        let openings: Vec<OpeningItem> =
-            self.view.items(ListKey::Openings(record.id), Default::default(), entry.openings)?;
-        let epochs: BTreeSet<Epoch> =
-            openings.iter().filter(|opening| opening.reader == reader).map(|opening| opening.epoch).collect();
-        let readable = |version: &&VersionItem| epochs.contains(&version.epoch);
-        let held = |version: &VersionItem| HeldVersion {
-            version: version.version.0,
-            written: version.time.0,
-            bytes_added: version.bytes_added,
-        };
-        Ok(self.versions(record)?.iter().filter(readable).map(held).collect())
-    }
-
     /// Ends the grants, with the remaining readers' new ones if these are ready in time; says whether they are.
-    fn end_grants(&self, record: RecordId, reader: MemberId) -> Result<(Decided, bool), SubmitError> {
-        let target = RevokeTarget::Reader(reader);
+    fn end_grants(&self, record: RecordId, target: RevokeTarget) -> Result<(Decided, bool), SubmitError> {
         let revoke = vec![Operation::Revoke(Revoke { record, target })];
         let random = rand::random();
-        let ready = self.within(REISSUE_TIME_MAX).with_reissues(record, reader, random);
+        let ready = self.within(REISSUE_TIME_MAX).with_reissues(record, target, random);
         if let Ok(operations) = ready {
             match self.submit_signed(&self.sign(random, operations)) {
                 // Surely not applied: somebody wrote meanwhile, or it is too much for one transaction. The
@@ -171,10 +167,10 @@ impl Client {
     fn with_reissues(
         &self,
         record: RecordId,
-        reader: MemberId,
+        target: RevokeTarget,
         random: [u8; 32],
     ) -> Result<Vec<Operation>, CommitError> {
-        let ends = self.ends_of(&self.with_all_nested(vec![record])?, Ending::Reader(reader))?;
+        let ends = self.ends_of(&self.with_all_nested(vec![record])?, Ending::Target(target))?;
         let hung = self.hang(&[record], &[], &ends, random)?;
         Ok([ends.operations().to_vec(), hung.into_operations()].concat())
     }

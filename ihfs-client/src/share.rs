@@ -17,7 +17,8 @@ use ihfs_core::members::{Handle, HandleProof, label_commitment};
 use ihfs_core::sealed::{PACKED_PIECE_MAX, PackWriter};
 use ihfs_core::tree::ChunkSource;
 use ihfs_core::tree::edit::{SplitOut, TreeEdit};
-use ihfs_core::tree::entry::{Content, NestedKind, NestedRecord};
+use ihfs_core::tree::entry::{Content, Item, NestedKind, NestedRecord};
+use ihfs_core::tree::name::{Name, NameError};
 use ihfs_core::tree::root::{NestedVersions, Root};
 use ihfs_core::words::fingerprint_words;
 use ihfs_proto::ledger;
@@ -79,9 +80,17 @@ pub enum ShareError {
     /// Symbolic links are shared with the folder that holds them.
     #[error("a symbolic link cannot be shared by itself")]
     SymbolicLink,
-    /// The label is empty, too long or holds a slash.
-    #[error("a label has 1 to {LABEL_BYTES_MAX} bytes and no slash")]
-    BadLabel,
+    /// The label is no name, so that no path could hold it.
+    #[error("a label is a name of at most {LABEL_BYTES_MAX} bytes")]
+    BadLabel(#[source] Option<NameError>),
+    /// The reader has something else under this label.
+    #[error("{label:?} is what the reader has something else of yours as")]
+    LabelInUse {
+        /// The label.
+        label: String,
+        /// One that is free.
+        free: String,
+    },
     /// There is nothing to read yet.
     #[error("nothing was written there yet")]
     Empty,
@@ -146,6 +155,8 @@ pub struct Shared {
     pub reader: String,
     /// Under which label.
     pub label: String,
+    /// The name that it would have had, under which the reader has something else.
+    pub label_in_use: Option<String>,
     /// Until when, milliseconds since 1970.
     pub until: Option<u64>,
     /// How many versions it makes readable.
@@ -211,16 +222,30 @@ impl Client {
         options: &ShareOptions,
     ) -> Result<Shared, ShareError> {
         let Location::Own(path) = location else { return Err(ShareError::NotOwn) };
-        let name = path.last().map_or("vault".into(), |name| String::from_utf8_lossy(name.as_bytes()));
-        let text = options.label.clone().unwrap_or_else(|| name.into_owned());
-        if text.is_empty() || text.len() > LABEL_BYTES_MAX || text.contains('/') {
-            return Err(ShareError::BadLabel);
-        }
+        let (spot, item) = self.find(location)?;
+        let record = spot.path.is_empty().then_some(spot.record.id);
+        let used = self.labels_of(person.member, record)?;
+        let (text, label_in_use) = match &options.label {
+            Some(label) => (free_label(label, &used)?, None),
+            None => default_label(path.last(), &used)?,
+        };
         let label = Label { text, blind: rand::random() };
         self.remember(person, &label)?;
-        let record = self.record_at(location)?;
+        let record = self.record_at(spot, item)?;
         let record = self.ready_to_share(record, options.from_now)?;
-        self.grant(record, person, options, &label)
+        let shared = self.grant(record, person, options, &label)?;
+        Ok(Shared { label_in_use, ..shared })
+    }
+
+    /// Labels under which the reader has something else of this member than `record`.
+    fn labels_of(&self, reader: MemberId, record: Option<RecordId>) -> Result<BTreeSet<String>, ShareError> {
+        let mut records = self.own_records()?;
+        records.retain(|id| Some(*id) != record);
+        let grants = self.live_grants_to(&records, reader)?;
+        let book = self.book()?;
+        // What is nested in a shared record is found below it.
+        let own = grants.iter().filter(|(_, grant)| grant.conditions.parent.is_none());
+        Ok(own.map(|(_, grant)| book.label(grant.conditions.label).0).collect())
     }
 
     /// Pins the key and notes the label before the ledger knows of them: a grant whose label was lost would be
@@ -233,9 +258,8 @@ impl Client {
         })
     }
 
-    /// The record at a location; what is only a part of one becomes one.
-    fn record_at(&self, location: &Location) -> Result<Record, ShareError> {
-        let (spot, item) = self.find(location)?;
+    /// The record at a spot; what is only a part of one becomes one.
+    fn record_at(&self, spot: Spot, item: Item) -> Result<Record, ShareError> {
         if spot.path.is_empty() {
             return Ok(spot.record);
         }
@@ -391,6 +415,7 @@ impl Client {
             record: record.id.to_string(),
             reader: person.proof.handle.to_string(),
             label: label.text.clone(),
+            label_in_use: None,
             until: options.until.map(|until| until.0),
             versions,
             nested,
@@ -418,6 +443,41 @@ impl Client {
         let mut entries = self.view.entries(&[StateKey::Member(self.member())])?;
         decode_entry(entries.pop().flatten())?.ok_or(DecodeError::Malformed.into())
     }
+}
+
+/// The label that was asked for.
+fn free_label(label: &str, used: &BTreeSet<String>) -> Result<String, ShareError> {
+    check_label(label)?;
+    if used.contains(label) {
+        return Err(ShareError::LabelInUse { label: label.to_owned(), free: numbered(label, used) });
+    }
+    Ok(label.to_owned())
+}
+
+/// The name of what is shared, with a number where the reader has something else under it; then also the name.
+fn default_label(
+    name: Option<&Name>,
+    used: &BTreeSet<String>,
+) -> Result<(String, Option<String>), ShareError> {
+    let text = name.map_or("vault".into(), |name| String::from_utf8_lossy(name.as_bytes()));
+    if !used.contains(text.as_ref()) {
+        check_label(&text)?;
+        return Ok((text.into_owned(), None));
+    }
+    let free = numbered(&text, used);
+    check_label(&free)?;
+    Ok((free, Some(text.into_owned())))
+}
+
+/// `//owner/label/path` must lead to it.
+fn check_label(label: &str) -> Result<(), ShareError> {
+    let name = Name::new(label).map_err(|error| ShareError::BadLabel(Some(error)))?;
+    if name.as_bytes().len() > LABEL_BYTES_MAX { Err(ShareError::BadLabel(None)) } else { Ok(()) }
+}
+
+fn numbered(label: &str, used: &BTreeSet<String>) -> String {
+    let mut numbered = (2..=used.len() + 2).map(|number| format!("{label}-{number}"));
+    numbered.find(|label| !used.contains(label)).expect("more numbers than labels")
 }
 
 /// Every chunk that a version needs, with its stored size. A large piece's size follows from its ref; small ones
@@ -457,4 +517,35 @@ fn chunk_sizes(tree: &OpenTree) -> Result<Vec<(ChunkId, u32)>, RecordError> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(labels: &[&str]) -> BTreeSet<String> {
+        labels.iter().map(|label| (*label).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_label_in_use_is_refused_with_one_that_is_free() {
+        assert_eq!(free_label("ct", &used(&["mr"])).ok(), Some("ct".to_owned()));
+        let refused = free_label("ct", &used(&["ct", "ct-2"]));
+        assert!(matches!(refused, Err(ShareError::LabelInUse { free, .. }) if free == "ct-3"));
+    }
+
+    #[test]
+    fn a_default_label_in_use_gets_a_number() {
+        let name = Name::new(*b"ct").unwrap();
+        assert_eq!(default_label(Some(&name), &used(&[])).unwrap(), ("ct".to_owned(), None));
+        let numbered = default_label(Some(&name), &used(&["ct"])).unwrap();
+        assert_eq!(numbered, ("ct-2".to_owned(), Some("ct".to_owned())));
+    }
+
+    #[test]
+    fn a_label_that_no_path_can_hold_is_refused() {
+        for label in ["", ".", "..", "a/b", "a\0", &"x".repeat(LABEL_BYTES_MAX + 1)] {
+            assert!(matches!(free_label(label, &used(&[])), Err(ShareError::BadLabel(_))), "{label:?}");
+        }
+    }
 }

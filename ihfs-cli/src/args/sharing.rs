@@ -75,7 +75,7 @@ pub(crate) struct Share {
 /// `ihfs grants`.
 #[derive(Debug, Args)]
 pub(crate) struct Grants {
-    /// Those on it alone
+    /// Those by which it can be read, also as a part of something wider
     #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
     pub(crate) location: Option<OsString>,
 }
@@ -84,17 +84,20 @@ pub(crate) struct Grants {
 #[derive(Debug, Args)]
 pub(crate) struct Revoke {
     /// The file or folder that was shared
-    #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
-    pub(crate) location: OsString,
+    #[arg(value_name = "LOCATION", required_unless_present = "grant", add = ArgValueCompleter::new(locations))]
+    pub(crate) location: Option<OsString>,
     /// From whom
-    #[arg(value_name = "MEMBER", add = ArgValueCompleter::new(members))]
-    pub(crate) reader: Handle,
+    #[arg(value_name = "MEMBER", required_unless_present = "grant", add = ArgValueCompleter::new(members))]
+    pub(crate) reader: Option<Handle>,
+    /// One grant, by the first digits of its id as `ihfs grants` shows it, wherever its file or folder is now
+    #[arg(long, value_name = "ID", conflicts_with_all = ["location", "reader"])]
+    pub(crate) grant: Option<String>,
 }
 
 /// `ihfs audit`.
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
-    /// Openings of it alone
+    /// Those by which it could be read, also as a part of something wider
     #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
     pub(crate) location: Option<OsString>,
 }

@@ -6,6 +6,7 @@ use ihfs_core::ids::Time;
 use serde::Serialize;
 
 use crate::args::sharing::Audit;
+use crate::commands::grants::{GRANT_DIGITS, record};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::location;
@@ -36,10 +37,10 @@ impl Report for Audited {
             table.row([
                 show_time(Time(item.time)),
                 item.reader.clone(),
-                item.path.clone().unwrap_or_else(|| "(removed)".to_owned()),
+                record(item.path.as_deref(), item.wider),
                 format!("{:?}", item.purpose).to_lowercase(),
                 item.version.to_string(),
-                item.grant.chars().take(8).collect(),
+                item.grant.chars().take(GRANT_DIGITS).collect(),
                 item.height.to_string(),
             ]);
         }

@@ -1,7 +1,6 @@
 //! `ihfs grants`: what one gave, to whom, until when, last opened, what is readable.
 
 use ihfs_client::audit::{GivenGrant, GrantState};
-use ihfs_client::location::Location;
 use ihfs_core::ids::Time;
 
 use crate::args::sharing::Grants;
@@ -13,30 +12,38 @@ use crate::output::table::Table;
 use crate::session;
 use crate::until::show_time;
 
+/// Digits of a grant's id that are shown: enough to tell a member's grants apart.
+pub(super) const GRANT_DIGITS: usize = 8;
+
 /// Lists grants.
 pub(super) fn run(config: &Config, args: &Grants) -> Result<(), Failure> {
     let location = args.location.as_deref().map(location::parse).transpose()?;
-    let mut grants = session::open(config)?.grants()?;
-    grants.retain(|grant| location.as_ref().is_none_or(|location| is_below(grant.path.as_deref(), location)));
+    let client = session::open(config)?;
+    let grants = match &location {
+        None => client.grants()?,
+        Some(location) => client.grants_on(location)?,
+    };
     config.output.tell(&grants)
-}
-
-/// Whether a record stands at the location or below it.
-fn is_below(path: Option<&str>, location: &Location) -> bool {
-    let top = location.to_string();
-    let top = top.trim_end_matches('/');
-    let rest = path.and_then(|path| path.strip_prefix(top));
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl Report for Vec<GivenGrant> {
     fn human(&self) -> String {
-        let mut table =
-            Table::new(&["READER", "PATH", "LABEL", "FOR", "UNTIL", "STATE", "LAST OPENED", "READABLE"]);
+        let mut table = Table::new(&[
+            "GRANT",
+            "READER",
+            "PATH",
+            "LABEL",
+            "FOR",
+            "UNTIL",
+            "STATE",
+            "LAST OPENED",
+            "READABLE",
+        ]);
         for grant in self {
             table.row([
+                grant.grant.chars().take(GRANT_DIGITS).collect(),
                 grant.reader.clone(),
-                grant.path.clone().unwrap_or_else(|| "(removed)".to_owned()),
+                record(grant.path.as_deref(), grant.wider),
                 grant.label.clone(),
                 purpose(grant),
                 grant.until.map_or_else(|| "revoked".to_owned(), |time| show_time(Time(time))),
@@ -45,8 +52,14 @@ impl Report for Vec<GivenGrant> {
                 readable(grant),
             ]);
         }
-        table.show("You gave nothing to anybody.")
+        table.show("Nobody was given anything here.")
     }
+}
+
+/// Where a record is; a wider one than was asked for is marked.
+pub(super) fn record(path: Option<&str>, is_wider: bool) -> String {
+    let path = path.unwrap_or("(removed)");
+    if is_wider { format!("by {path}") } else { path.to_owned() }
 }
 
 fn purpose(grant: &GivenGrant) -> String {
@@ -68,20 +81,5 @@ const fn state(state: GrantState) -> &'static str {
         GrantState::NotYet => "not yet",
         GrantState::Expired => "expired",
         GrantState::Revoked => "revoked",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_beside_the_location_is_not_below_it() {
-        let at = |text: &str| Location::parse(text.as_bytes()).unwrap();
-        assert!(is_below(Some("/ct/a"), &at("/ct")));
-        assert!(is_below(Some("/ct"), &at("/ct/")));
-        assert!(is_below(Some("/ct"), &at("/")));
-        assert!(!is_below(Some("/ct2"), &at("/ct")));
-        assert!(!is_below(None, &at("/ct")));
     }
 }

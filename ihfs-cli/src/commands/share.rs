@@ -101,9 +101,12 @@ impl Report for Shared {
             0 => String::new(),
             nested => format!(", with {} inside it", count(nested, "shared part")),
         };
+        let renamed = self.label_in_use.as_ref().map_or_else(String::new, |label| {
+            format!("\"{}\" is what {} has something else of yours as.\n", clean(label), clean(&self.reader))
+        });
         format!(
             "Shared with {} as \"{}\" until {until}{nested}.\n\
-             It makes {} readable. Keepers of its key shares: {kept}; needed to open it: {needed}.\n",
+             It makes {} readable. Keepers of its key shares: {kept}; needed to open it: {needed}.\n{renamed}",
             clean(&self.reader),
             clean(&self.label),
             count(self.versions, "version"),

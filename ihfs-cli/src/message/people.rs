@@ -7,6 +7,8 @@ use ihfs_client::issue::IssueError;
 use ihfs_client::revoke::RevokeError;
 use ihfs_client::share::ShareError;
 
+use crate::exit::Exit;
+
 use super::{Advice, advice, denied, files, network, not_found};
 
 pub(super) fn share(error: &ShareError) -> Advice {
@@ -27,7 +29,10 @@ pub(super) fn share(error: &ShareError) -> Advice {
         ),
         ShareError::NotOwn => denied("not-own", "Ask the owner to share it."),
         ShareError::SymbolicLink => advice("symbolic-link", "Share the folder that holds it."),
-        ShareError::BadLabel => advice("bad-label", "Choose another with --label."),
+        ShareError::BadLabel(_) => advice("bad-label", "Choose another with --label."),
+        ShareError::LabelInUse { free, .. } => {
+            (Exit::Error, "label-in-use", format!("Choose another, such as --label {free}.").into())
+        }
         ShareError::Empty => not_found("empty", "Put something there first."),
         ShareError::Book(error) => book(error),
         ShareError::Issue(error) => issue(error),
@@ -46,7 +51,9 @@ pub(super) fn revoke(error: &RevokeError) -> Advice {
         RevokeError::Wider { .. } => {
             advice("wider-grant", "Revoke that, then share again what should stay shared.")
         }
-        RevokeError::NothingGranted { .. } => not_found("no-grant", "`ihfs grants` shows what you gave."),
+        RevokeError::NothingGranted { .. } | RevokeError::UnknownGrant { .. } => {
+            not_found("no-grant", "`ihfs grants` shows what you gave.")
+        }
         RevokeError::Submit(error) => network::submit(error),
     }
 }
@@ -57,7 +64,6 @@ pub(super) fn audit(error: &AuditError) -> Advice {
         AuditError::Record(error) => files::record(error),
         AuditError::View(error) => network::view(error),
         AuditError::Book(error) => book(error),
-        AuditError::PartOfRecord { .. } => advice("part-of-record", "Name the record instead."),
         AuditError::NotOwn => denied("not-own", "Only the owner sees that."),
     }
 }

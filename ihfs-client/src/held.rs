@@ -1,0 +1,170 @@
+//! What a reader may hold of a record: the versions that his openings made readable, of the record itself and of
+//! those that held its content before it was split out of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ihfs_core::ids::{Epoch, Height, MemberId, RecordId};
+use ihfs_core::ledger::lists::ListKey;
+use ihfs_core::ledger::state::{GrantEntry, OpeningItem, RecordEntry, StateKey, VersionItem};
+
+use crate::audit::AuditError;
+use crate::client::Client;
+use crate::location::Location;
+use crate::record::{Record, RecordError};
+use crate::view::{ViewError, decode_entry};
+
+/// A version that an opening made readable.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct HeldVersion {
+    /// Where the record is whose version it is; none when it is no longer in the vault.
+    pub path: Option<String>,
+    /// The version.
+    pub version: u64,
+    /// When it was written, milliseconds since 1970.
+    pub written: u64,
+    /// Bytes that it added, sealed.
+    pub bytes_added: u64,
+}
+
+/// What somebody may read of a record without a grant on it, and may have kept of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Holdings {
+    /// Versions that openings made readable.
+    pub(crate) may_hold: Vec<HeldVersion>,
+    /// Records with a live grant whose key opens versions from before this record was split out of them.
+    pub(crate) wider: Vec<Wider>,
+    /// Live grants on the record itself.
+    pub(crate) others: Vec<String>,
+}
+
+/// A record by whose grant older versions of another are read.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Wider {
+    /// The record.
+    pub record: String,
+    /// Where it is; none when it is no longer in the vault.
+    pub path: Option<String>,
+}
+
+/// A record, and its versions that hold the content in question.
+pub(crate) struct Holder {
+    pub(crate) record: Record,
+    pub(crate) versions: Vec<VersionItem>,
+}
+
+impl Holder {
+    /// The epochs that its versions are sealed in.
+    pub(crate) fn epochs(&self) -> BTreeSet<Epoch> {
+        self.versions.iter().map(|version| version.epoch).collect()
+    }
+
+    /// The newest version that the grant's key opens.
+    pub(crate) fn readable_by(&self, grant: &GrantEntry) -> Option<u64> {
+        let fits = |version: &&VersionItem| match grant.conditions.snapshot {
+            Some(snapshot) => version.version == snapshot,
+            None => version.epoch == grant.epoch,
+        };
+        self.versions.iter().rev().find(fits).map(|version| version.version.0)
+    }
+}
+
+impl Client {
+    /// The record with all its versions; behind it the record that it was split out of, with the versions from
+    /// before, and so on. A split is one transaction, so both records have a version of its block.
+    pub(crate) fn holders(&self, record: Record) -> Result<Vec<Holder>, RecordError> {
+        let mut holders = vec![Holder { versions: self.versions(&record)?, record }];
+        let mut others = BTreeMap::new();
+        while let Some(born) = holders.last().and_then(|holder| Some(holder.versions.first()?.height)) {
+            if others.is_empty() {
+                others = self.heads_of_own()?;
+            }
+            others.remove(&holders[holders.len() - 1].record.id);
+            match self.split_source(&others, born)? {
+                Some(source) => holders.push(source),
+                None => break,
+            }
+        }
+        Ok(holders)
+    }
+
+    /// Heights of the newest versions of this member's records that have at least two.
+    fn heads_of_own(&self) -> Result<BTreeMap<RecordId, Height>, ViewError> {
+        let records = self.own_records()?;
+        let keys: Vec<StateKey> = records.iter().map(|record| StateKey::Record(*record)).collect();
+        let mut heads = BTreeMap::new();
+        for (record, bytes) in records.into_iter().zip(self.view.entries(&keys)?) {
+            let entry: Option<RecordEntry> = decode_entry(bytes)?;
+            let entry = entry.filter(|entry| entry.versions.count > 1);
+            if let Some(head) = entry.and_then(|entry| entry.head) {
+                heads.insert(record, head.height);
+            }
+        }
+        Ok(heads)
+    }
+
+    /// The record that lost a part in the block `born`, with its versions that still had it.
+    fn split_source(
+        &self,
+        others: &BTreeMap<RecordId, Height>,
+        born: Height,
+    ) -> Result<Option<Holder>, RecordError> {
+        for (id, _) in others.iter().filter(|(_, newest)| **newest >= born) {
+            let record = self.own_record(*id)?;
+            let mut versions = self.versions(&record)?;
+            let lost_a_part = versions.iter().any(|version| version.height == born);
+            versions.retain(|version| version.height < born);
+            if lost_a_part && !versions.is_empty() {
+                return Ok(Some(Holder { record, versions }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the reader may hold of the record, by complete lists of openings, and the live grants that still cover
+    /// older versions of it. An upper bound: a snapshot opens one version of its epoch.
+    pub(crate) fn holdings(&self, record: Record, reader: MemberId) -> Result<Holdings, AuditError> {
+        let mut holdings = Holdings::default();
+        let mut found = Vec::new();
+        for (place, holder) in self.holders(record)?.into_iter().enumerate() {
+            let opened = self.epochs_opened(&holder.record, reader)?;
+            let grants =
+                if place == 0 { Vec::new() } else { self.live_grants_to(&[holder.record.id], reader)? };
+            let is_wider = grants.iter().any(|(_, grant)| holder.readable_by(grant).is_some());
+            if is_wider || !opened.is_disjoint(&holder.epochs()) {
+                found.push((holder, opened, is_wider));
+            }
+        }
+        if found.is_empty() {
+            return Ok(holdings);
+        }
+        let paths = self.record_paths()?;
+        for (holder, opened, is_wider) in found {
+            let id = holder.record.id;
+            let path = paths.get(&id);
+            let held = holder.versions.iter().filter(|version| opened.contains(&version.epoch));
+            holdings.may_hold.extend(held.map(|version| held_version(version, path)));
+            if is_wider {
+                holdings.wider.push(Wider { record: id.to_string(), path: path.map(ToString::to_string) });
+            }
+        }
+        Ok(holdings)
+    }
+
+    /// The epochs of the record whose key an opening gave to the reader.
+    fn epochs_opened(&self, record: &Record, reader: MemberId) -> Result<BTreeSet<Epoch>, ViewError> {
+        let Some(entry) = &record.entry else { return Ok(BTreeSet::new()) };
+        let openings: Vec<OpeningItem> =
+            self.view.items(ListKey::Openings(record.id), Default::default(), entry.openings)?;
+        let by_reader = openings.iter().filter(|opening| opening.reader == reader);
+        Ok(by_reader.map(|opening| opening.epoch).collect())
+    }
+}
+
+fn held_version(version: &VersionItem, path: Option<&Location>) -> HeldVersion {
+    HeldVersion {
+        path: path.map(ToString::to_string),
+        version: version.version.0,
+        written: version.time.0,
+        bytes_added: version.bytes_added,
+    }
+}
