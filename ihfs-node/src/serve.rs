@@ -9,6 +9,7 @@ pub mod directory;
 mod join;
 mod key;
 mod ledger;
+mod places;
 pub(crate) mod status;
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ use crate::pins::Pinning;
 use crate::store::Store;
 use access::{Roster, Who};
 use directory::Directory;
+use places::Places;
 
 /// Longest time that an ordinary request is worked on: a slow disk's worth.
 const WORK_TIME_MAX: Duration = Duration::from_secs(30);
@@ -46,8 +48,12 @@ const KEYS_AT_ONCE: usize = 16;
 const JOINS_AT_ONCE: usize = 8;
 /// Ledger requests worked on at once.
 const READS_AT_ONCE: usize = 64;
-/// Peers that wait for decisions or news at once.
-const WAITING_AT_ONCE: usize = 1024;
+/// Submissions that wait for their decision at once.
+const SUBMITS_AT_ONCE: usize = 1024;
+/// Requests for news that wait at once.
+const WAITS_AT_ONCE: usize = 1024;
+/// Of each of these for one asker: all devices and programs of a person, and far below all of them.
+const WAITING_EACH_MAX: usize = 16;
 
 /// A peer that asked nothing for so long is not counted.
 const SEEN_LATELY: Duration = Duration::from_secs(300);
@@ -110,7 +116,8 @@ struct Turns {
     key: Semaphore,
     join: Semaphore,
     read: Semaphore,
-    wait: Semaphore,
+    submit: Places,
+    wait: Places,
 }
 
 impl Default for Turns {
@@ -120,7 +127,8 @@ impl Default for Turns {
             key: Semaphore::new(KEYS_AT_ONCE),
             join: Semaphore::new(JOINS_AT_ONCE),
             read: Semaphore::new(READS_AT_ONCE),
-            wait: Semaphore::new(WAITING_AT_ONCE),
+            submit: Places::new(SUBMITS_AT_ONCE, WAITING_EACH_MAX),
+            wait: Places::new(WAITS_AT_ONCE, WAITING_EACH_MAX),
         }
     }
 }

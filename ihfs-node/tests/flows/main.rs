@@ -26,6 +26,7 @@ use ihfs_proto::ledger::Reason;
 use ihfs_proto::{join, ledger};
 use member::{DEADLINE, Member, anchor, combine, reason};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 const PATIENT: u8 = 1;
 const DOCTOR: u8 = 2;
@@ -269,9 +270,11 @@ async fn a_custodian_goes_by_its_own_clock_when_no_block_comes() {
     let twin = Twin::new(1);
     let (_data, node, patient, doctor) = hospital_by(&twin, clock).await;
     let record = patient.create([7; 32]).await;
+    patient.save(record, 0, b"sealed bytes").await.unwrap();
     let expires = system_clock().plus_millis(10 * MINUTE);
     let short = patient.share_until(record, &doctor, 1, false, Some(expires)).await.unwrap().grant;
     let other = patient.create([8; 32]).await;
+    patient.save(other, 0, b"other bytes").await.unwrap();
     let long = patient.share(other, &doctor, 2).await.unwrap().grant;
     let (first, second) = (doctor.open(short).await.unwrap(), doctor.open(long).await.unwrap());
     assert!(doctor.release(first, short).await.is_ok());
@@ -416,6 +419,32 @@ async fn waiting_is_answered_by_the_next_block_or_when_the_time_is_over() {
     let ledger::response::Response::Head(head) = news else { panic!("head") };
     let header: Header = codec::decode(&head.header, HEADER_BYTES_MAX).unwrap();
     assert_eq!(header.height.0, height + 1);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_who_waits_many_times_takes_nobodys_place() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, doctor) = hospital(&twin).await;
+    let height = node.ledger().snapshot().newest().height.0 + 10;
+    let wait = ledger::Wait { height, milliseconds: 50_000, nonce: Bytes::new() };
+    let request = ledger::Request { request: Some(ledger::request::Request::Wait(wait)) };
+    let mut waits = JoinSet::new();
+    for _ in 0..17 {
+        let (network, to) = (doctor.network.clone(), doctor.node);
+        let (header, body) = ihfs_proto::to_parts(&request);
+        let message = Message { header, body };
+        waits.spawn(async move { network.request(to, Conversation::Ledger, message, DEADLINE).await });
+    }
+    // One is too many; the others go on waiting.
+    let answer = waits.join_next().await.unwrap().unwrap().unwrap();
+    let answer = ihfs_proto::from_parts::<ledger::Response>(answer.header, answer.body).unwrap();
+    let Some(ledger::response::Response::Refusal(refusal)) = answer.response else { panic!("refused") };
+    assert_eq!(refusal.reason(), Reason::Busy);
+    assert_eq!(waits.len(), 16);
+    doctor.create([8; 32]).await;
+    patient.create([7; 32]).await;
+    waits.shutdown().await;
     node.shutdown().await;
 }
 
