@@ -8,19 +8,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use ihfs_core::codec;
 use ihfs_core::crypto::sign::{self, Purpose, Signature};
-use ihfs_core::ids::{BlockId, ChunkId, Height, RecordId, Time, Version};
+use ihfs_core::ids::{BlockId, ChunkId, Height, NodeId, RecordId, Time, Version};
 use ihfs_core::invitation::Invitation;
 use ihfs_core::ledger::block::{HEADER_BYTES_MAX, Header};
 use ihfs_core::ledger::certificate::{CERTIFICATE_BYTES_MAX, Certificate};
-use ihfs_core::ledger::identity::Role;
+use ihfs_core::ledger::identity::{Role, node_bytes};
 use ihfs_core::ledger::lists::ListKey;
+use ihfs_core::ledger::operation::{Drain, Operation, RegisterNode};
 use ihfs_core::ledger::proof::StateProof;
 use ihfs_core::ledger::state::{ENTRY_BYTES_MAX, RecordEntry, StateKey};
+use ihfs_core::ledger::transaction::Transaction;
+use ihfs_core::placement::Region;
 use ihfs_net::{Conversation, Message, RequestError, Twin};
 use ihfs_node::admin::init::{Founding, found};
 use ihfs_node::admin::{self, invite};
 use ihfs_node::config::StoreConfig;
 use ihfs_node::consensus::driver::system_clock;
+use ihfs_node::keys::{KeyBytes, NodeKey};
+use ihfs_node::run::folder::hospital_key;
 use ihfs_node::run::{self, FolderError, NodeError, NodeHandle, Options, Transport};
 use ihfs_proto::ledger::Reason;
 use ihfs_proto::{join, ledger};
@@ -445,6 +450,50 @@ async fn a_member_who_waits_many_times_takes_nobodys_place() {
     doctor.create([8; 32]).await;
     patient.create([7; 32]).await;
     waits.shutdown().await;
+    node.shutdown().await;
+}
+
+/// Registers a node of the hospital's, whose key is the device key of `other`.
+async fn register(node: &NodeHandle, hospital: &NodeKey, other: &Member) -> NodeId {
+    let id = NodeId::from_bytes(other.device.public());
+    let consent = node_bytes(node.chain, hospital.member(), id);
+    let register = Operation::RegisterNode(RegisterNode {
+        node: id,
+        region: Region(0),
+        weight: 1,
+        addresses: vec![],
+        consent: other.device.sign(Purpose::Node, &consent),
+    });
+    decide(node, hospital, other, register).await;
+    id
+}
+
+/// Has the hospital write an operation.
+async fn decide(node: &NodeHandle, hospital: &NodeKey, other: &Member, operation: Operation) {
+    let transaction = Transaction { member: hospital.member(), ..other.transaction(vec![operation]) };
+    node.ledger().submit(transaction.sign(hospital.get()), DEADLINE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_that_decides_nothing_sees_nothing_more() {
+    let twin = Twin::new(1);
+    let (data, node, patient, _) = hospital(&twin).await;
+    let other = Member::over_twin(&twin, &node, 20);
+    let hospital = KeyBytes::read(&hospital_key(data.path())).unwrap().key();
+    let list = codec::encode(&ListKey::Records(patient.id())).into();
+    let items = ledger::Request {
+        request: Some(ledger::request::Request::Items(ledger::Items { list, from: 0, end: 0 })),
+    };
+    let ask = || {
+        let (header, body) = ihfs_proto::to_parts(&items);
+        other.network.request(other.node, Conversation::Ledger, Message { header, body }, DEADLINE)
+    };
+    let id = register(&node, &hospital, &other).await;
+    let answer = ask().await.unwrap();
+    let answer = ihfs_proto::from_parts::<ledger::Response>(answer.header, answer.body).unwrap();
+    assert!(matches!(answer.response, Some(ledger::response::Response::Items(_))));
+    decide(&node, &hospital, &other, Operation::Drain(Drain { node: id })).await;
+    assert_eq!(ask().await, Err(RequestError::NotAdmitted { peer: other.node }));
     node.shutdown().await;
 }
 
