@@ -24,7 +24,7 @@ use ihfs_proto::{HAS_CHUNKS_MAX, HEADER_BYTES_MAX, VOUCH_SOURCES_MAX};
 use super::access::{self, NotServed, Standing, Who};
 use super::{Service, blocking, broken, id, in_turn, malformed, not_allowed};
 use crate::ledger::{Decided, Snapshot};
-use crate::pins::{self, ReadDeltaError};
+use crate::pins::{DeltaParts, ReadDeltaError};
 use crate::store::{AppendError, BindError, ReadError, Store, SyncError};
 
 /// How long a receipt lasts: the shortest life, and a day for a ledger that is slow.
@@ -220,19 +220,23 @@ impl Voucher {
     }
 
     /// Everything that the delta adds, the delta itself and the root: here, under the record, durable, and kept
-    /// until the receipt that may then be signed has expired.
+    /// until the receipt that may then be signed has expired. A part at a time: what is not here ends it at once.
     fn make_durable(&self) -> Result<Time, Refusal> {
         let record = self.asking.record;
-        let delta = pins::read_delta(&self.store, record, self.delta).map_err(refuse_delta)?;
-        let mut ids: Vec<ChunkId> = delta.added.iter().map(|(id, _)| *id).collect();
-        self.bind_missing(&ids)?;
-        ids.extend(delta.chunks.iter().map(|(id, _)| *id));
-        ids.push(self.root);
-        ids.sort_unstable();
-        ids.dedup();
         let later = self.now.max(self.snapshot.newest().time);
         let expires = later.plus_millis(RECEIPT_LIFE);
-        self.store.sync(record, &ids, expires.plus_millis(KEEP_LONGER)).map_err(refuse_sync)?;
+        let until = expires.plus_millis(KEEP_LONGER);
+        let mut parts = DeltaParts::new(&self.store, record, self.delta);
+        let mut ids = Vec::new();
+        while let Some(part) = parts.next_part().map_err(refuse_delta)? {
+            // All but the last, with which the root goes.
+            self.store.sync(record, &ids, until).map_err(refuse_sync)?;
+            ids = part.added.iter().map(|(id, _)| *id).collect();
+            self.bind_missing(&ids)?;
+            ids.extend(part.chunk.map(|(id, _)| id));
+        }
+        ids.push(self.root);
+        self.store.sync(record, &ids, until).map_err(refuse_sync)?;
         Ok(expires)
     }
 

@@ -18,7 +18,8 @@ use ihfs_core::ledger::operation::{Drain, Operation, RegisterNode};
 use ihfs_core::ledger::proof::StateProof;
 use ihfs_core::ledger::state::{ENTRY_BYTES_MAX, RecordEntry, StateKey};
 use ihfs_core::ledger::transaction::Transaction;
-use ihfs_core::placement::Region;
+use ihfs_core::placement::{Placement, PlacementRule, Region};
+use ihfs_core::receipt::{Receipt, ReceiptSubject};
 use ihfs_net::{Conversation, Message, RequestError, Twin};
 use ihfs_node::admin::init::{Founding, found};
 use ihfs_node::admin::{self, invite};
@@ -472,6 +473,33 @@ async fn register(node: &NodeHandle, hospital: &NodeKey, other: &Member) -> Node
 async fn decide(node: &NodeHandle, hospital: &NodeKey, other: &Member, operation: Operation) {
     let transaction = Transaction { member: hospital.member(), ..other.transaction(vec![operation]) };
     node.ledger().submit(transaction.sign(hospital.get()), DEADLINE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_another_node_troubles_no_node_that_does_not_keep_it() {
+    let twin = Twin::new(1);
+    let (data, node, patient, _) = hospital(&twin).await;
+    let other = Member::over_twin(&twin, &node, 20);
+    let hospital = KeyBytes::read(&hospital_key(data.path())).unwrap().key();
+    register(&node, &hospital, &other).await;
+    let placement: Placement = node.ledger().snapshot().must(&StateKey::Placement).unwrap();
+    let places = |nonce: u8| {
+        let record = RecordId::of(patient.id(), &[nonce; 32]);
+        placement.replicas(record, 1, &PlacementRule { home: None, regions: &[] })
+    };
+    let nonce_at = |id: NodeId| (1..=u8::MAX).find(|nonce| places(*nonce).contains(&id)).unwrap();
+    let elsewhere = patient.create([nonce_at(NodeId::from_bytes(other.device.public())); 32]).await;
+    let (delta, root) = (ChunkId::of(b"a delta elsewhere"), ChunkId::of(b"a root elsewhere"));
+    let subject = ReceiptSubject { chain: node.chain, record: elsewhere, delta, root };
+    let expires = system_clock().plus_millis(9 * 24 * 60 * 60 * 1000);
+    let receipt = Receipt::sign(&other.device, &subject, placement.version, expires);
+    patient.submit(vec![anchor(elsewhere, 0, delta, root, receipt)]).await.unwrap();
+    // Records are brought in step in their order: this one comes later.
+    let here = patient.create([nonce_at(node.node); 32]).await;
+    patient.save(here, 0, b"sealed bytes").await.unwrap();
+    node.pinning().wait_for(here, Version(1)).await.unwrap();
+    assert_eq!(node.pinning().last_error(), None);
+    node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
