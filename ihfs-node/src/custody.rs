@@ -300,8 +300,7 @@ impl Custody {
         let Some(entry) = snapshot.read::<GrantEntry>(&StateKey::Grant(grant))? else {
             return Err(Denied::NoGrant);
         };
-        let own = is_custodian(&entry, self.key.node());
-        let time = snapshot.newest().time.max((self.clock)());
+        let time = snapshot.time_by_now().max((self.clock)());
         let live = entry.conditions.reader == reader && entry.is_open_at(time);
         share_of(&entry, self.key.node()).filter(|_| live).ok_or(Denied::NoGrant)
     }
@@ -313,8 +312,8 @@ impl Custody {
         denied
     }
 
-        let mut touched = Vec::new();
     fn take(&self, decided: &Decided) {
+        let mut touched = Vec::new();
         for news in &decided.news {
             match news {
                 News::Opened { opening, reader, device, time, grants } if decided.origin == Origin::Live => {
@@ -332,6 +331,7 @@ impl Custody {
                 }
                 _ => {}
             }
+        }
         if !touched.is_empty() {
             self.touched.lock().unwrap_or_else(PoisonError::into_inner).add(&touched);
             self.is_touched.notify_one();
@@ -352,7 +352,6 @@ impl Custody {
             tell_destroyed(gone);
         }
         Ok(())
-        }
     }
 
     /// Destroys shares of grants that ended or went to other custodians, and orphans whose time is over.
@@ -362,6 +361,7 @@ impl Custody {
         tell_destroyed(self.shares.sweep(&fate)?);
         Ok(())
     }
+
     fn fate(
         &self,
         snapshot: &Snapshot,
@@ -382,7 +382,6 @@ impl Custody {
         })
     }
 
-
     fn lock(&self) -> MutexGuard<'_, Openings> {
         self.openings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -398,6 +397,7 @@ pub(crate) enum Fate {
     /// It is needed no more.
     Destroy,
 }
+
 impl Touched {
     fn add(&mut self, grants: &[GrantId]) {
         self.all |= self.grants.len() + grants.len() > TOUCHED_MAX;
@@ -408,7 +408,6 @@ impl Touched {
         }
     }
 }
-
 
 impl Openings {
     fn add(&mut self, id: OpeningId, opening: LiveOpening) {

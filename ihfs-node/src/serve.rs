@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::custody::Custody;
 use crate::keys::NodeKey;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Snapshot};
 use crate::pins::Pinning;
 use crate::store::Store;
 use access::{Roster, Who};
@@ -103,6 +103,12 @@ impl Clock {
     /// The wall clock.
     pub fn now(&self) -> Time {
         (self.wall)()
+    }
+
+    /// The later of the wall clock and the newest header's time as it goes on by the monotonic clock: headers stand still
+    /// on an idle ledger, and a wall clock that is set back must not bring back what has ended.
+    pub fn time(&self, snapshot: &Snapshot) -> Time {
+        self.now().max(snapshot.time_by_now())
     }
 
     /// The wall clock as it would be had nobody set it since the start.

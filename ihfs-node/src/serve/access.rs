@@ -253,8 +253,7 @@ pub enum Standing {
     Stranger(NotServed),
 }
 
-/// What a member is to a record at this time: the later of header time and this node's own steady clock, since
-/// headers stand still on an idle ledger.
+/// What a member is to a record at `time`, which is no earlier than the newest header's.
 ///
 /// # Errors
 /// [`StateError`].
@@ -262,7 +261,7 @@ pub fn standing(
     snapshot: &Snapshot,
     member: MemberId,
     record: RecordId,
-    steady: Time,
+    time: Time,
 ) -> Result<Standing, StateError> {
     let Some(entry) = snapshot.read::<RecordEntry>(&StateKey::Record(record))? else {
         return Ok(Standing::Unknown);
@@ -270,7 +269,6 @@ pub fn standing(
     if entry.owner == member {
         return Ok(Standing::Owner);
     }
-    let time = steady.max(snapshot.newest().time);
     let opening = snapshot.consortium()?.policy.opening;
     let mut best = Standing::Stranger(NotServed::NoGrant);
     let firsts: Option<Vec<GrantId>> = snapshot.read(&StateKey::ReaderGrants(record, member))?;

@@ -64,7 +64,8 @@ impl Service {
             return Err(not_allowed(record.as_bytes(), "chunks are for members"));
         };
         let snapshot = self.ledger.snapshot();
-        let standing = access::standing(&snapshot, member, record, self.clock.steady()).map_err(broken)?;
+        let standing =
+            access::standing(&snapshot, member, record, self.clock.time(&snapshot)).map_err(broken)?;
         let asking = Asking { member, record, standing };
         let plain = |answer| (answer, Bytes::new());
         match ask {

@@ -269,6 +269,25 @@ async fn an_opening_ends_by_the_nodes_own_clock_when_no_block_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_ahead_at_the_start_and_is_mended_denies_no_reader() {
+    static AHEAD: AtomicU64 = AtomicU64::new(0);
+    let clock = || system_clock().plus_millis(AHEAD.load(Ordering::Relaxed));
+    let twin = Twin::new(1);
+    let (data, node, patient, doctor) = hospital_by(&twin, clock).await;
+    let record = patient.create([7; 32]).await;
+    let chunk = patient.save(record, 0, b"sealed bytes").await.unwrap();
+    let shared = patient.share(record, &doctor, 1).await.unwrap();
+    doctor.open(shared.grant).await.unwrap();
+    node.shutdown().await;
+    AHEAD.store(24 * 60 * 60 * 1000, Ordering::Relaxed);
+    let node = start_by(data.path(), &twin, clock).await;
+    assert_eq!(reason(doctor.get(record, chunk).await), Reason::NotOpened);
+    AHEAD.store(0, Ordering::Relaxed);
+    assert_eq!(doctor.get(record, chunk).await.unwrap(), "sealed bytes");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_custodian_goes_by_its_own_clock_when_no_block_comes() {
     static LATER: AtomicU64 = AtomicU64::new(0);
     const MINUTE: u64 = 60_000;
