@@ -3,6 +3,7 @@
 
 use ihfs_core::codec::{self, DecodeError};
 use ihfs_core::crypto::envelope::EnvelopeError;
+use ihfs_core::crypto::share::KeyShare;
 use ihfs_core::grants::{GrantSubject, GrantedKey, Note, PreparedGrant};
 use ihfs_core::ids::{Epoch, GrantId, MemberId, NodeId, RecordId, Time};
 use ihfs_core::ledger::identity::MemberSealingKey;
@@ -80,6 +81,8 @@ pub(crate) struct NewGrant<'a> {
     pub(crate) key: &'a GrantedKey,
     pub(crate) label: &'a str,
     pub(crate) label_blind: [u8; 32],
+    /// Of a record that the same transaction creates.
+    pub(crate) created: Option<[u8; 32]>,
 }
 
 impl Client {
@@ -98,7 +101,8 @@ impl Client {
         let needed = threshold(wanted);
         let counts = (small(needed), small(wanted));
         let prepared = subject.prepare(&sealing.key, new.key, &note, counts, &mut rand::rng())?;
-        let custodians = self.deposit(&subject, &prepared, &placement.custodians(grant), (needed, wanted))?;
+        let order = placement.custodians(grant);
+        let custodians = self.deposit(&subject, &prepared, new.created, &order, (needed, wanted))?;
         Ok(Operation::Grant(Box::new(Grant {
             nonce,
             conditions: new.conditions.clone(),
@@ -129,6 +133,7 @@ impl Client {
         subject: &GrantSubject,
         prepared: &PreparedGrant,
         order: &[NodeId],
+        created: Option<[u8; 32]>,
         (needed, wanted): (usize, usize),
     ) -> Result<Vec<Custodian>, IssueError> {
         let keep_until = now().max(self.view.trust().time).plus_millis(ORPHAN_MILLIS);
@@ -138,7 +143,13 @@ impl Client {
             if custodians.len() == wanted {
                 break;
             }
-            match self.deposit_with(*node, subject, prepared, custodians.len(), keep_until) {
+            let share = &prepared.shares[custodians.len()];
+            let deposit = key::Deposit {
+                share: codec::encode(share).into(),
+                nonce: created.map(|nonce| nonce.to_vec().into()).unwrap_or_default(),
+                ..deposit_of(subject, prepared, keep_until)
+            };
+            match self.deposit_with(*node, subject, prepared, share, deposit) {
                 Ok(custodian) => custodians.push(custodian),
                 Err(error) => last = Some(error),
             }
@@ -156,21 +167,9 @@ impl Client {
         node: NodeId,
         subject: &GrantSubject,
         prepared: &PreparedGrant,
-        place: usize,
-        keep_until: Time,
+        share: &KeyShare,
+        deposit: key::Deposit,
     ) -> Result<Custodian, AskError> {
-        let share = &prepared.shares[place];
-        let deposit = key::Deposit {
-            grant: subject.grant.as_bytes().to_vec().into(),
-            record: subject.record.as_bytes().to_vec().into(),
-            reader: subject.reader.as_bytes().to_vec().into(),
-            epoch: subject.epoch.0,
-            digests: codec::encode(&prepared.digests).into(),
-            share: codec::encode(share).into(),
-            envelope: prepared.envelope.clone().into(),
-            note: prepared.note.clone().into(),
-            keep_until: keep_until.0,
-        };
         let malformed = |_: DecodeError| AskError::Malformed { node };
         match self.link.ask_key(node, key::request::Request::Deposit(deposit))? {
             key::response::Response::Custodian(bytes) => {
@@ -209,6 +208,7 @@ impl Client {
                 label: &label,
                 label_blind,
             };
+                created: None,
             operations.push(self.issue(&new)?);
         }
         Ok(operations)
@@ -250,5 +250,21 @@ impl Client {
 }
 
 fn small(count: usize) -> u8 {
+/// What every custodian of a grant is told, without its share.
+fn deposit_of(subject: &GrantSubject, prepared: &PreparedGrant, keep_until: Time) -> key::Deposit {
+    key::Deposit {
+        grant: subject.grant.as_bytes().to_vec().into(),
+        record: subject.record.as_bytes().to_vec().into(),
+        reader: subject.reader.as_bytes().to_vec().into(),
+        epoch: subject.epoch.0,
+        digests: codec::encode(&prepared.digests).into(),
+        share: Default::default(),
+        envelope: prepared.envelope.clone().into(),
+        note: prepared.note.clone().into(),
+        keep_until: keep_until.0,
+        nonce: Default::default(),
+    }
+}
+
     u8::try_from(count).expect("at most 5 custodians")
 }

@@ -269,7 +269,7 @@ impl Client {
         let key = self.record_key(&mut child.record, ihfs_core::ids::Epoch(0))?;
         let mut operations = vec![self.prepare(parent, &edit, &[])?];
         operations.push(self.prepare(child, &child_edit, &sources)?);
-        let grants = self.regrant(id, &GrantedKey::Record(key), &readers)?;
+        let grants = self.regrant(nonce, &GrantedKey::Record(key), &readers)?;
         operations.last_mut().expect("just pushed").operations.extend(grants);
         self.submit_prepared(random, operations)?;
         Ok(id)
@@ -310,21 +310,24 @@ impl Client {
         Ok(TreeEdit::new(root, tree.source().clone()))
     }
 
-    /// Grants of a new nested record for those who may read its parent.
+    /// Grants of the nested record that is made with this nonce, for those who may read its parent.
     fn regrant(
         &self,
-        record: RecordId,
+        nonce: [u8; 32],
         key: &GrantedKey,
         readers: &[(GrantId, GrantEntry)],
     ) -> Result<Vec<Operation>, ShareError> {
         let book = self.book()?;
+        let record = RecordId::of(self.member(), &nonce);
         let whole = readers.iter().filter(|(_, grant)| grant.conditions.snapshot.is_none());
         whole
             .map(|(parent, grant)| {
                 let (label, label_blind) = book.label(grant.conditions.label);
                 let conditions = Conditions { record, parent: Some(*parent), ..grant.conditions.clone() };
                 let epoch = ihfs_core::ids::Epoch(0);
-                let new = NewGrant { conditions, replaces: None, epoch, key, label: &label, label_blind };
+                let created = Some(nonce);
+                let new =
+                    NewGrant { conditions, replaces: None, epoch, key, label: &label, label_blind, created };
                 Ok(self.issue(&new)?)
             })
             .collect()
@@ -394,6 +397,7 @@ impl Client {
             key: &key,
             label: &label.text,
             label_blind: label.blind,
+            created: None,
         };
         let operation = self.issue(&new)?;
         let Operation::Grant(grant) = &operation else { unreachable!("issue gives a grant") };
@@ -445,6 +449,7 @@ impl Client {
                 key: &key,
                 label: &label.text,
                 label_blind: label.blind,
+                created: None,
             };
             let operation = self.issue(&new)?;
             let Operation::Grant(grant) = &operation else { unreachable!("issue gives a grant") };

@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ihfs_core::ids::{NodeId, Time};
+use ihfs_core::ids::{MemberId, NodeId, RecordId, Time};
 use ihfs_net::{Conversation, Incoming, Message, PeerKey, Request};
 use ihfs_proto::ledger::{Reason, Refusal};
 use tokio::sync::Semaphore;
@@ -279,6 +279,20 @@ fn malformed(what: &str) -> Refusal {
 
 fn not_allowed(subject: &[u8], detail: &str) -> Refusal {
     Refusal::new(Reason::NotAllowed, subject, detail)
+}
+
+/// A record that the ledger does not know is its asker's alone: whoever will create it knows the nonce that, with his
+/// own id, makes the record's.
+fn check_future(member: MemberId, record: RecordId, nonce: &[u8]) -> Result<(), Refusal> {
+    if nonce.is_empty() {
+        let detail = "the ledger does not know this record here, or not yet";
+        return Err(Refusal::new(Reason::NoLedger, record.as_bytes(), detail));
+    }
+    let nonce = nonce.try_into().map_err(|_| malformed("the nonce of a record has 32 bytes"))?;
+    if RecordId::of(member, nonce) == record {
+        return Ok(());
+    }
+    Err(not_allowed(record.as_bytes(), "the record is not made of this member's id and the nonce"))
 }
 
 /// A fault of this node: logged in full, told in short.

@@ -22,7 +22,7 @@ use ihfs_proto::ledger::{Reason, Refusal};
 use ihfs_proto::{HAS_CHUNKS_MAX, HEADER_BYTES_MAX, VOUCH_SOURCES_MAX};
 
 use super::access::{self, NotServed, Standing, Who};
-use super::{Service, blocking, broken, id, in_turn, malformed, not_allowed};
+use super::{Service, blocking, broken, check_future, id, in_turn, malformed, not_allowed};
 use crate::ledger::{Decided, Snapshot};
 use crate::pins::{DeltaParts, ReadDeltaError};
 use crate::store::{AppendError, BindError, ReadError, Store, SyncError};
@@ -38,8 +38,8 @@ impl Service {
     /// Answers one message of the chunk conversation; a chunk is its body.
     pub(super) async fn chunk(&self, who: Who, message: Message) -> Message {
         let answer = match ihfs_proto::decode::<Request>(message.header, HEADER_BYTES_MAX) {
-            Ok(Request { record, request: Some(ask) }) => {
-                self.chunk_answer(who, &record, ask, message.body).await
+            Ok(Request { record, nonce, request: Some(ask) }) => {
+                self.chunk_answer(who, (&record, &nonce), ask, message.body).await
             }
             _ => Err(malformed("not a request of the chunk conversation")),
         };
@@ -55,7 +55,7 @@ impl Service {
     async fn chunk_answer(
         &self,
         who: Who,
-        record: &[u8],
+        (record, nonce): (&[u8], &[u8]),
         ask: Ask,
         body: Bytes,
     ) -> Result<(Answer, Bytes), Refusal> {
@@ -66,6 +66,9 @@ impl Service {
         let snapshot = self.ledger.snapshot();
         let standing =
             access::standing(&snapshot, member, record, self.clock.time(&snapshot)).map_err(broken)?;
+        if standing == Standing::Unknown {
+            check_future(member, record, nonce)?;
+        }
         let asking = Asking { member, record, standing };
         let plain = |answer| (answer, Bytes::new());
         match ask {

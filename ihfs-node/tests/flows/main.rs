@@ -29,8 +29,8 @@ use ihfs_node::keys::{KeyBytes, NodeKey};
 use ihfs_node::run::folder::hospital_key;
 use ihfs_node::run::{self, FolderError, NodeError, NodeHandle, Options, Transport};
 use ihfs_proto::ledger::Reason;
-use ihfs_proto::{join, ledger};
-use member::{DEADLINE, Member, anchor, combine, reason};
+use ihfs_proto::{chunk, join, ledger};
+use member::{DEADLINE, FUTURE, Member, anchor, combine, reason};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -369,13 +369,32 @@ async fn naming_a_chunk_in_ones_own_record_gives_nobody_its_bytes() {
 async fn uploads_may_come_before_their_record() {
     let twin = Twin::new(1);
     let (_data, node, patient, _) = hospital(&twin).await;
-    let record = RecordId::of(patient.id(), &[7; 32]);
+    let record = RecordId::of(patient.id(), &FUTURE);
     let chunk = patient.put(record, b"sealed bytes").await.unwrap();
     let (delta, root) = patient.put_delta(record, &[(chunk, 12)]).await;
     let receipt = patient.vouch(record, delta, root, &[]).await.unwrap();
-    assert_eq!(patient.create([7; 32]).await, record);
+    assert_eq!(patient.create(FUTURE).await, record);
     patient.submit(vec![anchor(record, 0, delta, root, receipt)]).await.unwrap();
     assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_fills_or_asks_about_a_record_that_another_will_create() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, doctor) = hospital(&twin).await;
+    let record = RecordId::of(patient.id(), &FUTURE);
+    let chunk = patient.put(record, b"sealed bytes").await.unwrap();
+    assert_eq!(reason(doctor.put(record, b"another's bytes").await), Reason::NotAllowed);
+    let has = chunk::request::Request::Has(chunk::Has { chunks: chunk.as_bytes().to_vec().into() });
+    let (answer, _) = doctor.ask_chunk(record, has, Bytes::new()).await;
+    let chunk::response::Response::Refusal(refusal) = answer else { panic!("refused") };
+    assert_eq!(refusal.reason(), Reason::NotAllowed);
+    // Of a record that is not to be made of the nonce nothing is known.
+    let other = RecordId::of(patient.id(), &[8; 32]);
+    assert_eq!(reason(patient.put(other, b"sealed bytes").await), Reason::NotAllowed);
+    let shared = patient.share(other, &doctor, 1).await.map(|shared| shared.grant);
+    assert_eq!(reason(shared), Reason::NoLedger);
     node.shutdown().await;
 }
 
