@@ -96,7 +96,8 @@ impl Client {
         let sealing = self.sealing_key(reader)?;
         let subject = GrantSubject { chain: self.chain(), grant, record, epoch: new.epoch, reader };
         let note = Note { owner, label: new.label.to_owned(), label_blind: new.label_blind };
-        let placement = self.places()?.placement;
+        let places = self.places()?;
+        let placement = places.placement.deciding(&places.consortium.next);
         let wanted = custodians_wanted(placement.zones());
         let needed = threshold(wanted);
         let counts = (small(needed), small(wanted));
@@ -132,8 +133,8 @@ impl Client {
         &self,
         subject: &GrantSubject,
         prepared: &PreparedGrant,
-        order: &[NodeId],
         created: Option<[u8; 32]>,
+        order: &[NodeId],
         (needed, wanted): (usize, usize),
     ) -> Result<Vec<Custodian>, IssueError> {
         let keep_until = now().max(self.view.trust().time).plus_millis(ORPHAN_MILLIS);
@@ -207,8 +208,8 @@ impl Client {
                 key: &key,
                 label: &label,
                 label_blind,
-            };
                 created: None,
+            };
             operations.push(self.issue(&new)?);
         }
         Ok(operations)
@@ -249,7 +250,6 @@ impl Client {
     }
 }
 
-fn small(count: usize) -> u8 {
 /// What every custodian of a grant is told, without its share.
 fn deposit_of(subject: &GrantSubject, prepared: &PreparedGrant, keep_until: Time) -> key::Deposit {
     key::Deposit {
@@ -266,5 +266,6 @@ fn deposit_of(subject: &GrantSubject, prepared: &PreparedGrant, keep_until: Time
     }
 }
 
+fn small(count: usize) -> u8 {
     u8::try_from(count).expect("at most 5 custodians")
 }
