@@ -388,7 +388,8 @@ mod tests {
             let later = (1..9).find(|round| proposer(&host, *round) == first).unwrap();
             let bare = Message::Proposal(proposal(first, 0, None, &block), None);
             let full = Message::Proposal(proposal(first, 0, None, &block), Some(Box::new(block.clone())));
-            let excuse = Message::Proposal(proposal(first, later, Some(0), &block), Some(Box::new(block.clone())));
+            let excuse =
+                Message::Proposal(proposal(first, later, Some(0), &block), Some(Box::new(block.clone())));
             let mut actions = Vec::new();
             for message in [bare, excuse, full] {
                 actions.extend(receive(&mut host, first, &message));
