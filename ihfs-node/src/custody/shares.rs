@@ -115,6 +115,8 @@ impl Deposit {
 type Key = [u8; 64];
 /// A row as it is stored, wiped when dropped.
 type Row = (Key, Zeroizing<Vec<u8>>);
+/// A row with its grant, as a backup holds it.
+pub(super) type Intact = (GrantId, Zeroizing<Vec<u8>>);
 
 /// The database.
 #[derive(Debug)]
@@ -250,7 +252,7 @@ impl Shares {
     }
 
     /// All rows that are not damaged, for backups.
-    pub(super) fn intact(&self) -> Result<Vec<(GrantId, Zeroizing<Vec<u8>>)>, CustodyFault> {
+    pub(super) fn intact(&self) -> Result<Vec<Intact>, CustodyFault> {
         let shares = self.0.begin_read().map_err(fault)?.open_table(SHARES).map_err(fault)?;
         let all = rows(&shares, Bound::Unbounded, Bound::Unbounded, usize::MAX)?.into_iter();
         let intact = all.filter_map(|(key, row)| {
@@ -279,7 +281,7 @@ impl Shares {
                 orphans.insert(orphan.as_slice(), ()).map_err(fault)?;
             }
         }
-        Ok(writing.commit().map_err(fault)?)
+        writing.commit().map_err(fault)
     }
 }
 
