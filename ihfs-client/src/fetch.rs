@@ -153,6 +153,7 @@ impl Shared {
         let get = chunk::Get { chunk: id.as_bytes().to_vec().into() };
         let request = chunk::Request {
             record: self.record.as_bytes().to_vec().into(),
+            nonce: Bytes::new(),
             request: Some(chunk::request::Request::Get(get)),
         };
         let asked = self.link.ask_chunk(node, request, Bytes::new()).await;

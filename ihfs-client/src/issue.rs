@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use ihfs_core::codec::{self, DecodeError};
 use ihfs_core::crypto::envelope::EnvelopeError;
+use ihfs_core::crypto::share::KeyShare;
 use ihfs_core::grants::{GrantSubject, GrantedKey, Note, PreparedGrant};
 use ihfs_core::ids::{Epoch, GrantId, MemberId, NodeId, RecordId, Time};
 use ihfs_core::ledger::identity::MemberSealingKey;
@@ -85,6 +86,8 @@ pub(crate) struct NewGrant<'a> {
     pub(crate) key: &'a GrantedKey,
     pub(crate) label: &'a str,
     pub(crate) label_blind: [u8; 32],
+    /// Of a record that the same transaction creates.
+    pub(crate) created: Option<[u8; 32]>,
 }
 
 impl Client {
@@ -98,12 +101,14 @@ impl Client {
         let sealing = self.sealing_key(reader)?;
         let subject = GrantSubject { chain: self.chain(), grant, record, epoch: new.epoch, reader };
         let note = Note { owner, label: new.label.to_owned(), label_blind: new.label_blind };
-        let placement = self.places()?.placement;
+        let places = self.places()?;
+        let placement = places.placement.deciding(&places.consortium.next);
         let wanted = custodians_wanted(placement.zones());
         let needed = threshold(wanted);
         let counts = (small(needed), small(wanted));
         let prepared = subject.prepare(&sealing.key, new.key, &note, counts, &mut rand::rng())?;
-        let custodians = self.deposit(&subject, &prepared, &placement.custodians(grant), (needed, wanted))?;
+        let order = placement.custodians(grant);
+        let custodians = self.deposit(&subject, &prepared, new.created, &order, (needed, wanted))?;
         Ok(Operation::Grant(Box::new(Grant {
             nonce,
             conditions: new.conditions.clone(),
@@ -133,6 +138,7 @@ impl Client {
         &self,
         subject: &GrantSubject,
         prepared: &PreparedGrant,
+        created: Option<[u8; 32]>,
         order: &[NodeId],
         (needed, wanted): (usize, usize),
     ) -> Result<Vec<Custodian>, IssueError> {
@@ -143,7 +149,13 @@ impl Client {
             if custodians.len() == wanted {
                 break;
             }
-            match self.deposit_with(*node, subject, prepared, custodians.len(), keep_until) {
+            let share = &prepared.shares[custodians.len()];
+            let deposit = key::Deposit {
+                share: codec::encode(share).into(),
+                nonce: created.map(|nonce| nonce.to_vec().into()).unwrap_or_default(),
+                ..deposit_of(subject, prepared, keep_until)
+            };
+            match self.deposit_with(*node, subject, prepared, share, deposit) {
                 Ok(custodian) => custodians.push(custodian),
                 Err(error) => last = Some(error),
             }
@@ -161,21 +173,9 @@ impl Client {
         node: NodeId,
         subject: &GrantSubject,
         prepared: &PreparedGrant,
-        place: usize,
-        keep_until: Time,
+        share: &KeyShare,
+        deposit: key::Deposit,
     ) -> Result<Custodian, AskError> {
-        let share = &prepared.shares[place];
-        let deposit = key::Deposit {
-            grant: subject.grant.as_bytes().to_vec().into(),
-            record: subject.record.as_bytes().to_vec().into(),
-            reader: subject.reader.as_bytes().to_vec().into(),
-            epoch: subject.epoch.0,
-            digests: codec::encode(&prepared.digests).into(),
-            share: codec::encode(share).into(),
-            envelope: prepared.envelope.clone().into(),
-            note: prepared.note.clone().into(),
-            keep_until: keep_until.0,
-        };
         let malformed = |_: DecodeError| AskError::Malformed { node };
         match self.link.ask_key(node, key::request::Request::Deposit(deposit))? {
             key::response::Response::Custodian(bytes) => {
@@ -219,6 +219,7 @@ impl Client {
                 key: &key,
                 label: &label,
                 label_blind,
+                created: None,
             };
             operations.push(self.issue(&new)?);
         }
@@ -287,6 +288,22 @@ impl Client {
             .zip(entries)
             .map(|(id, bytes)| Ok((id, decode_entry(bytes)?.ok_or(DecodeError::Malformed)?)))
             .collect()
+    }
+}
+
+/// What every custodian of a grant is told, without its share.
+fn deposit_of(subject: &GrantSubject, prepared: &PreparedGrant, keep_until: Time) -> key::Deposit {
+    key::Deposit {
+        grant: subject.grant.as_bytes().to_vec().into(),
+        record: subject.record.as_bytes().to_vec().into(),
+        reader: subject.reader.as_bytes().to_vec().into(),
+        epoch: subject.epoch.0,
+        digests: codec::encode(&prepared.digests).into(),
+        share: Default::default(),
+        envelope: prepared.envelope.clone().into(),
+        note: prepared.note.clone().into(),
+        keep_until: keep_until.0,
+        nonce: Default::default(),
     }
 }
 

@@ -207,7 +207,7 @@ impl Client {
         let mut below = Vec::new();
         if !readers.is_empty() || self.loses_readers(&record, ends)? {
             let (key, epoch) = self.head_for_readers(record, ends, random, hung)?;
-            let grants = self.grants_below(id, epoch, &key, readers)?;
+            let grants = self.grants_below(id, None, epoch, &key, readers)?;
             below.extend(grants.iter().filter_map(granted));
             hung.grants.extend(grants);
         }
@@ -253,10 +253,12 @@ impl Client {
         Ok((key, epoch))
     }
 
-    /// Grants of a nested record for those who may read what holds it.
+    /// Grants of a nested record for those who may read what holds it. `created` is the nonce of a record that the
+    /// same transaction creates.
     pub(crate) fn grants_below(
         &self,
         record: RecordId,
+        created: Option<[u8; 32]>,
         epoch: Epoch,
         key: &GrantedKey,
         readers: &[(GrantId, Conditions)],
@@ -268,7 +270,8 @@ impl Client {
         let issue = |(parent, above): &(GrantId, Conditions)| {
             let (label, label_blind) = book.label(above.label);
             let conditions = Conditions { record, parent: Some(*parent), ..above.clone() };
-            self.issue(&NewGrant { conditions, replaces: None, epoch, key, label: &label, label_blind })
+            let label = label.as_str();
+            self.issue(&NewGrant { conditions, replaces: None, epoch, key, label, label_blind, created })
         };
         readers.iter().map(issue).collect()
     }

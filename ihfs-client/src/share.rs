@@ -293,7 +293,7 @@ impl Client {
         let parent = self.prepare(parent, &edit, &[])?;
         as_reissued(&mut readers, &parent.operations);
         let mut child = self.prepare(child, &child_edit, &sources)?;
-        child.operations.extend(self.grants_below(id, epoch, &key, &readers)?);
+        child.operations.extend(self.grants_below(id, Some(nonce), epoch, &key, &readers)?);
         self.submit_prepared(random, vec![parent, child])?;
         Ok(id)
     }
@@ -397,6 +397,7 @@ impl Client {
             key: &key,
             label: &label.text,
             label_blind: label.blind,
+            created: None,
         };
         let operation = self.issue(&new)?;
         let Operation::Grant(grant) = &operation else { unreachable!("issue gives a grant") };

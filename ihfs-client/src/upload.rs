@@ -51,7 +51,7 @@ pub enum UploadError {
 /// Uploads what one commit makes, under one record.
 pub struct Uploader {
     link: Link,
-    record: RecordId,
+    about: About,
     replicas: Vec<NodeId>,
     room: Arc<Semaphore>,
     batch: Vec<Waiting>,
@@ -59,6 +59,21 @@ pub struct Uploader {
     tasks: JoinSet<Result<u64, AskError>>,
     delta: Delta,
     sent_bytes: u64,
+}
+
+/// What nodes are told of the record that an upload is for.
+#[derive(Clone)]
+struct About {
+    record: RecordId,
+    /// Of a record that comes with the upload's commit; else empty.
+    nonce: Bytes,
+}
+
+impl About {
+    fn ask(&self, request: chunk::request::Request) -> chunk::Request {
+        let record = self.record.as_bytes().to_vec().into();
+        chunk::Request { record, nonce: self.nonce.clone(), request: Some(request) }
+    }
 }
 
 /// A chunk that is to be sent, and the room that it takes. Its bytes are shared by all who send them.
@@ -84,11 +99,12 @@ pub struct Uploaded {
 }
 
 impl Uploader {
-    /// Uploads under `record` to `replicas`.
-    pub fn new(link: Link, record: RecordId, replicas: Vec<NodeId>) -> Self {
+    /// Uploads under `record` to `replicas`; with its nonce if the upload's commit creates it.
+    pub fn new(link: Link, record: RecordId, nonce: Option<[u8; 32]>, replicas: Vec<NodeId>) -> Self {
+        let nonce = nonce.map(|nonce| nonce.to_vec().into()).unwrap_or_default();
         Self {
             link,
-            record,
+            about: About { record, nonce },
             replicas,
             room: Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX)),
             batch: Vec::new(),
@@ -172,7 +188,7 @@ impl Uploader {
         let delta = delta_id.expect("a delta has a head");
         let subject = ReceiptSubject {
             chain,
-            record: self.record,
+            record: self.about.record,
             delta,
             root: root_id,
             bytes_added: added_bytes,
@@ -201,9 +217,9 @@ impl Uploader {
         let batch = Arc::new(std::mem::take(&mut self.batch));
         self.batch_bytes = 0;
         for node in self.replicas.clone() {
-            let (link, record, batch) = (self.link.clone(), self.record, batch.clone());
+            let (link, about, batch) = (self.link.clone(), self.about.clone(), batch.clone());
             self.tasks
-                .spawn_on(async move { send_batch(&link, node, record, &batch).await }, self.link.runtime());
+                .spawn_on(async move { send_batch(&link, node, &about, &batch).await }, self.link.runtime());
         }
         Ok(())
     }
@@ -221,10 +237,7 @@ impl Uploader {
             root: subject.root.as_bytes().to_vec().into(),
             sources: sources.iter().flat_map(|record| *record.as_bytes()).collect::<Vec<_>>().into(),
         };
-        let request = chunk::Request {
-            record: self.record.as_bytes().to_vec().into(),
-            request: Some(chunk::request::Request::Vouch(vouch)),
-        };
+        let request = self.about.ask(chunk::request::Request::Vouch(vouch));
         self.replicas.iter().map(|node| self.receipt(*node, request.clone(), subject)).collect()
     }
 
@@ -249,14 +262,14 @@ impl Uploader {
 }
 
 /// Sends what `node` does not have of the batch; gives the bytes sent.
-async fn send_batch(link: &Link, node: NodeId, record: RecordId, batch: &[Waiting]) -> Result<u64, AskError> {
+async fn send_batch(link: &Link, node: NodeId, about: &About, batch: &[Waiting]) -> Result<u64, AskError> {
     let ids: Vec<u8> = batch.iter().flat_map(|waiting| *waiting.id.as_bytes()).collect();
     let has = chunk::request::Request::Has(chunk::Has { chunks: ids.into() });
-    let (response, _) = link.ask_chunk(node, about(record, has), Bytes::new()).await?;
+    let (response, _) = link.ask_chunk(node, about.ask(has), Bytes::new()).await?;
     let chunk::response::Response::Has(bits) = response else { return Err(AskError::Malformed { node }) };
     let missing = batch.iter().enumerate().filter(|(place, _)| !is_set(&bits, *place));
     let put = |waiting: &Waiting| {
-        let request = about(record, chunk::request::Request::Put(chunk::Put {}));
+        let request = about.ask(chunk::request::Request::Put(chunk::Put {}));
         let (id, body) = (waiting.id, waiting.bytes.clone());
         async move {
             match link.ask_chunk(node, request, body).await? {
@@ -273,10 +286,6 @@ async fn send_batch(link: &Link, node: NodeId, record: RecordId, batch: &[Waitin
     }
     futures::future::try_join_all(puts).await?;
     Ok(sent)
-}
-
-fn about(record: RecordId, request: chunk::request::Request) -> chunk::Request {
-    chunk::Request { record: record.as_bytes().to_vec().into(), request: Some(request) }
 }
 
 fn is_set(bits: &[u8], place: usize) -> bool {

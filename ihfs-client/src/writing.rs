@@ -203,7 +203,11 @@ impl Client {
         epoch: Epoch,
     ) -> Result<Writing, CommitError> {
         let sealer = self.sealer(&mut record, epoch)?;
-        let uploader = Uploader::new(self.link.clone(), record.id, record.replicas.clone());
+        let nonce = before.iter().find_map(|operation| match operation {
+            Operation::CreateRecord(create) => Some(create.nonce),
+            _ => None,
+        });
+        let uploader = Uploader::new(self.link.clone(), record.id, nonce, record.replicas.clone());
         let (ending, devices) = (BTreeSet::new(), None);
         Ok(Writing { record, sealer, uploader, before, random, epoch, ending, devices })
     }

@@ -2,6 +2,8 @@
 //!
 //! Whatever is hashed, signed or stored goes through here. Source: the IPLD DAG-CBOR specification.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,10 +40,24 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Re
         return Err(DecodeError::TooLong { found: bytes.len(), limit });
     }
     let value: T = serde_ipld_dagcbor::from_slice(bytes).map_err(|_| DecodeError::Malformed)?;
-    if encode(&value) != bytes {
-        return Err(DecodeError::NotCanonical);
+    // Compared as it is written: a copy of what may be a secret would be left in memory.
+    let mut rest = Rest(bytes);
+    let is_same = serde_ipld_dagcbor::to_writer(&mut rest, &value).is_ok();
+    if is_same && rest.0.is_empty() { Ok(value) } else { Err(DecodeError::NotCanonical) }
+}
+
+/// What is still to be written; anything else is refused.
+struct Rest<'a>(&'a [u8]);
+
+impl Write for Rest<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
     }
-    Ok(value)
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

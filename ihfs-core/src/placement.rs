@@ -7,6 +7,7 @@
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use crate::ids::{GrantId, MemberId, NodeId, RecordId};
+use crate::ledger::certificate::ValidatorSet;
 
 /// Most nodes of a network. The table is one entry of the state and is read by every anchor.
 pub const NODES_MAX: usize = 256;
@@ -67,6 +68,15 @@ impl Placement {
         order.into_iter().map(|node| node.node).collect()
     }
 
+    /// The nodes that also decide blocks. Custodians are of them: what others learn of a block comes from a peer, with
+    /// its certificate, and for such an opening no custodian releases.
+    #[must_use]
+    pub fn deciding(&self, validators: &ValidatorSet) -> Self {
+        let decides =
+            |node: &&PlacedNode| validators.as_slice().iter().any(|validator| validator.node == node.node);
+        Self { version: self.version, nodes: self.nodes.iter().filter(decides).copied().collect() }
+    }
+
     /// One node of every zone in the order in which `grant` asks them to be custodians.
     pub fn custodians(&self, grant: GrantId) -> Vec<NodeId> {
         let order = self.order("IHFS 1 custodians", grant.as_bytes(), |_| true);
@@ -105,7 +115,7 @@ impl Placement {
     }
 }
 
-/// How many custodians a grant asks for: `min(5, zones)`.
+/// How many custodians a grant asks for: `min(5, zones)`, of zones with a node that decides blocks.
 pub fn custodians_wanted(zones: usize) -> usize {
     zones.min(CUSTODIANS_MAX)
 }

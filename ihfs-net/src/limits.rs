@@ -4,7 +4,8 @@
 /// holds at most 64 MiB (requests and answers), besides Yamux windows and buffers per connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections in all, handshakes included. 512: a hospital's workstations; each costs about 200 KiB.
+    /// Connections in all, handshakes included. 512: a hospital's workstations; each costs about 200 KiB
+    /// as it is used; a peer that sends without end may fill its 18 MiB of Yamux windows.
     pub connections: usize,
     /// Connections of one peer. 4: two when both dial at once, two more while old ones die.
     pub connections_per_peer: usize,

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ihfs_core::ids::{DeviceId, GrantId, MemberId, NodeId, OpeningId, Time};
+use ihfs_core::ids::{DeviceId, Digest, GrantId, MemberId, NodeId, OpeningId, Time};
 use ihfs_core::ledger::news::News;
 use ihfs_core::ledger::operation::{Custodian, CustodySubject};
 use ihfs_core::ledger::state::{GrantEntry, OpeningEntry, StateError, StateKey};
@@ -32,9 +32,9 @@ pub const RELEASE_TIME_MAX: u64 = 15 * 60 * 1000;
 const KEEP_MAX: u64 = 48 * 60 * 60 * 1000;
 /// Most openings remembered: a quarter of an hour of full blocks. The oldest go first; their readers open again.
 const OPENINGS_MAX: usize = 100_000;
-/// Most shares of one member that no grant names yet.
-const ORPHANS_PER_MEMBER_MAX: u64 = 1024;
-/// How often orphans are looked for.
+/// Most grants that wait to be settled one by one; with more, all shares are looked through.
+const TOUCHED_MAX: usize = 4096;
+/// How often all shares are looked through: for orphans, expired grants, and what failed before.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// Why a share is not kept.
@@ -107,6 +107,14 @@ struct LiveOpening {
     grants: Vec<GrantId>,
 }
 
+/// Grants that blocks changed since the worker last looked.
+#[derive(Default)]
+struct Touched {
+    grants: Vec<GrantId>,
+    /// More than fit: everything is looked through.
+    all: bool,
+}
+
 #[derive(Default)]
 struct Openings {
     live: BTreeMap<OpeningId, LiveOpening>,
@@ -119,8 +127,9 @@ pub struct Custody {
     shares: Shares,
     key: Arc<NodeKey>,
     openings: Mutex<Openings>,
-    /// Grants ended since the last sweep, or everything has to be looked through.
-    dirty: Notify,
+    /// Grants that blocks changed, to be settled.
+    touched: Mutex<Touched>,
+    is_touched: Notify,
     clock: fn() -> Time,
     releases: AtomicU64,
     denials: AtomicU64,
@@ -142,7 +151,8 @@ impl Custody {
             shares: Shares::open(path)?,
             key,
             openings: Mutex::default(),
-            dirty: Notify::new(),
+            touched: Mutex::default(),
+            is_touched: Notify::new(),
             clock,
             releases: AtomicU64::new(0),
             denials: AtomicU64::new(0),
@@ -160,13 +170,16 @@ impl Custody {
 
     /// Destroys what the ledger ended, and orphans, until the task is ended.
     pub async fn run(self: Arc<Self>) {
+        let mut sweeps = tokio::time::interval(SWEEP_EVERY);
+        sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                () = self.dirty.notified() => {}
-                () = tokio::time::sleep(SWEEP_EVERY) => {}
-            }
+            let all = tokio::select! {
+                () = self.is_touched.notified() => false,
+                _ = sweeps.tick() => true,
+            };
             let custody = Arc::clone(&self);
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || custody.sweep()).await {
+            let settle = move || if all { custody.sweep() } else { custody.settle_touched() };
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(settle).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "custody");
             }
         }
@@ -196,33 +209,22 @@ impl Custody {
     /// [`DepositError`].
     pub fn deposit(&self, deposit: Deposit) -> Result<Custodian, DepositError> {
         deposit.check_parts()?;
-        let now = (self.clock)();
+        let snapshot = self.ledger.snapshot();
+        let now = (self.clock)().max(snapshot.newest().time);
         let in_time = now < deposit.keep_until && deposit.keep_until <= now.plus_millis(KEEP_MAX);
         if !in_time {
             return Err(DepositError::BadTime);
         }
-        let snapshot = self.ledger.snapshot();
-        let grant = deposit.grant;
-        let on_ledger: Option<GrantEntry> = snapshot.read(&StateKey::Grant(grant))?;
-        match self.shares.get(grant)? {
-            Some(kept) if kept.depositor != deposit.depositor => return Err(DepositError::Taken { grant }),
-            // A grant's share is replaced by its owner's resharing alone; a repeat changes nothing.
-            Some(kept) if on_ledger.is_some() && !kept.is_same(&deposit) && !fits(&deposit, &on_ledger) => {
-                return Err(DepositError::Taken { grant });
-            }
-            Some(_) => {}
-            None if on_ledger.as_ref().is_some_and(|entry| entry.owner != deposit.depositor) => {
-                return Err(DepositError::Taken { grant });
-            }
-            None if self.shares.orphans_of(deposit.depositor)? >= ORPHANS_PER_MEMBER_MAX => {
-                return Err(DepositError::TooMany);
-            }
-            None => {}
-        }
-        let (share, keep_until) = (deposit.share_digest(), deposit.keep_until);
+        let (grant, share, keep_until) = (deposit.grant, deposit.share_digest(), deposit.keep_until);
         let subject = CustodySubject { chain: self.ledger.chain(), grant, digests: deposit.digests };
+        let entry: Option<GrantEntry> = snapshot.read(&StateKey::Grant(grant))?;
+        // A grant on the ledger takes the shares of a resharing alone, from its owner.
+        if entry.as_ref().is_some_and(|entry| !fits(&deposit, entry)) {
+            return Err(DepositError::Taken { grant });
+        }
+        let is_named = entry.is_some_and(|entry| names(&entry, self.key.node(), share));
         // Durable first: the signature is the promise that it is.
-        self.shares.put(&deposit)?;
+        self.shares.put(deposit, is_named)?;
         Ok(subject.sign(self.key.get(), share, keep_until))
     }
 
@@ -232,13 +234,14 @@ impl Custody {
     /// [`Denied`].
     pub fn note(&self, reader: MemberId, grant: GrantId) -> Result<Vec<u8>, Denied> {
         let entry: Option<GrantEntry> = self.ledger.snapshot().read(&StateKey::Grant(grant))?;
-        if entry.is_none_or(|entry| entry.conditions.reader != reader) {
+        let Some(entry) = entry.filter(|entry| entry.conditions.reader == reader) else {
             return Err(self.deny(grant, Denied::NoGrant));
-        }
-        match self.shares.get(grant)? {
-            Some(kept) => Ok(kept.note),
-            None => Err(self.deny(grant, Denied::NotHere)),
-        }
+        };
+        let kept = match share_of(&entry, self.key.node()) {
+            Some(share) => self.shares.get(grant, share)?,
+            None => None,
+        };
+        kept.map(|kept| kept.note).ok_or_else(|| self.deny(grant, Denied::NotHere))
     }
 
     /// The share and envelope of a grant, for the device that opened it just now.
@@ -253,10 +256,11 @@ impl Custody {
         grant: GrantId,
     ) -> Result<Released, Denied> {
         let snapshot = self.ledger.snapshot();
-        self.check_opening(&snapshot, (device, reader), opening, grant)
+        let share = self
+            .check_opening(&snapshot, (device, reader), opening, grant)
             .and_then(|()| self.check_grant(&snapshot, reader, grant))
             .map_err(|denied| self.deny(grant, denied))?;
-        let kept = self.shares.get(grant)?.ok_or_else(|| self.deny(grant, Denied::NotHere))?;
+        let kept = self.shares.get(grant, share)?.ok_or_else(|| self.deny(grant, Denied::NotHere))?;
         // The ledger's newest word counts, also if it came while the share was read.
         self.check_grant(&self.ledger.snapshot(), reader, grant)
             .map_err(|denied| self.deny(grant, denied))?;
@@ -291,15 +295,14 @@ impl Custody {
     }
 
     /// The grant is on the ledger, live by the later of its newest header and this node's clock, since headers stand
-    /// still on an idle ledger; and this node is one of its custodians.
-    fn check_grant(&self, snapshot: &Snapshot, reader: MemberId, grant: GrantId) -> Result<(), Denied> {
+    /// still on an idle ledger; and this node is one of its custodians. Says which share it keeps.
+    fn check_grant(&self, snapshot: &Snapshot, reader: MemberId, grant: GrantId) -> Result<Digest, Denied> {
         let Some(entry) = snapshot.read::<GrantEntry>(&StateKey::Grant(grant))? else {
             return Err(Denied::NoGrant);
         };
-        let own = is_custodian(&entry, self.key.node());
-        let time = snapshot.newest().time.max((self.clock)());
+        let time = snapshot.time_by_now().max((self.clock)());
         let live = entry.conditions.reader == reader && entry.is_open_at(time);
-        if own && live { Ok(()) } else { Err(Denied::NoGrant) }
+        share_of(&entry, self.key.node()).filter(|_| live).ok_or(Denied::NoGrant)
     }
 
     /// Counts and logs what is denied; ids alone.
@@ -310,6 +313,7 @@ impl Custody {
     }
 
     fn take(&self, decided: &Decided) {
+        let mut touched = Vec::new();
         for news in &decided.news {
             match news {
                 News::Opened { opening, reader, device, time, grants } if decided.origin == Origin::Live => {
@@ -322,33 +326,60 @@ impl Custody {
                     };
                     self.lock().add(*opening, live);
                 }
-                News::Ended { .. } | News::Reshared { .. } | News::Granted { .. } => self.dirty.notify_one(),
+                News::Ended { grant, .. } | News::Reshared { grant, .. } | News::Granted { grant, .. } => {
+                    touched.push(*grant);
+                }
                 _ => {}
             }
         }
+        if !touched.is_empty() {
+            self.touched.lock().unwrap_or_else(PoisonError::into_inner).add(&touched);
+            self.is_touched.notify_one();
+        }
+    }
+
+    /// Settles the shares of the grants that blocks changed. What fails is left to the next sweep.
+    fn settle_touched(&self) -> Result<(), CustodyFault> {
+        let touched = std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner));
+        if touched.all {
+            return self.sweep();
+        }
+        let snapshot = self.ledger.snapshot();
+        for grant in touched.grants {
+            let gone = self
+                .shares
+                .settle(grant, &|grant, share, keep_until| self.fate(&snapshot, grant, share, keep_until))?;
+            tell_destroyed(gone);
+        }
+        Ok(())
     }
 
     /// Destroys shares of grants that ended or went to other custodians, and orphans whose time is over.
     fn sweep(&self) -> Result<(), CustodyFault> {
         let snapshot = self.ledger.snapshot();
-        let (now, node) = ((self.clock)(), self.key.node());
-        let gone = self.shares.sweep(|grant, keep_until| {
-            let entry: Option<GrantEntry> = snapshot.read(&StateKey::Grant(grant))?;
-            let newest = snapshot.newest().time;
-            // A block that names the grant is no later than this. By header time alone: a node that was away, or has
-            // an old ledger, may know neither that block nor, yet, those after it.
-            let is_over = newest > keep_until;
-            Ok(match entry {
-                Some(entry) if is_done(&entry, now, newest) => Fate::Destroy,
-                Some(entry) if is_custodian(&entry, node) => Fate::Keep,
-                _ if is_over => Fate::Destroy,
-                _ => Fate::Orphan,
-            })
-        })?;
-        if gone > 0 {
-            tracing::info!(gone, "key shares destroyed");
-        }
+        let fate = |grant, share, keep_until| self.fate(&snapshot, grant, share, keep_until);
+        tell_destroyed(self.shares.sweep(&fate)?);
         Ok(())
+    }
+
+    fn fate(
+        &self,
+        snapshot: &Snapshot,
+        grant: GrantId,
+        share: Digest,
+        keep_until: Option<Time>,
+    ) -> Result<Fate, CustodyFault> {
+        let entry: Option<GrantEntry> = snapshot.read(&StateKey::Grant(grant))?;
+        let newest = snapshot.newest().time;
+        // A block that names the share is no later than this. By header time alone: a node that was away, or has an
+        // old ledger, may know neither that block nor, yet, those after it.
+        let is_over = keep_until.is_some_and(|keep_until| newest > keep_until);
+        Ok(match entry {
+            Some(entry) if is_done(&entry, (self.clock)(), newest) => Fate::Destroy,
+            Some(entry) if names(&entry, self.key.node(), share) => Fate::Keep,
+            _ if is_over => Fate::Destroy,
+            _ => Fate::Orphan,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Openings> {
@@ -365,6 +396,17 @@ pub(crate) enum Fate {
     Orphan,
     /// It is needed no more.
     Destroy,
+}
+
+impl Touched {
+    fn add(&mut self, grants: &[GrantId]) {
+        self.all |= self.grants.len() + grants.len() > TOUCHED_MAX;
+        if self.all {
+            self.grants.clear();
+        } else {
+            self.grants.extend(grants);
+        }
+    }
 }
 
 impl Openings {
@@ -388,13 +430,24 @@ fn is_done(entry: &GrantEntry, now: Time, newest: Time) -> bool {
     entry.ended.is_some() || entry.is_expired_at(now.min(newest))
 }
 
-fn is_custodian(entry: &GrantEntry, node: NodeId) -> bool {
-    entry.custodians.iter().any(|custodian| custodian.node == node)
+/// The digest of the share that this node keeps of the grant, by the ledger.
+fn share_of(entry: &GrantEntry, node: NodeId) -> Option<Digest> {
+    entry.custodians.iter().find(|custodian| custodian.node == node).map(|custodian| custodian.share)
 }
 
-/// A deposit for a grant on the ledger that keeps its digests: for resharing.
-fn fits(deposit: &Deposit, entry: &Option<GrantEntry>) -> bool {
-    entry.as_ref().is_some_and(|entry| entry.digests == deposit.digests && entry.ended.is_none())
+fn names(entry: &GrantEntry, node: NodeId, share: Digest) -> bool {
+    share_of(entry, node) == Some(share)
+}
+
+/// Whether the deposit is of a live grant on the ledger, by its owner, and keeps its digests: for resharing.
+fn fits(deposit: &Deposit, entry: &GrantEntry) -> bool {
+    entry.owner == deposit.depositor && entry.digests == deposit.digests && entry.ended.is_none()
+}
+
+fn tell_destroyed(gone: u64) {
+    if gone > 0 {
+        tracing::info!(gone, "key shares destroyed");
+    }
 }
 
 #[cfg(test)]

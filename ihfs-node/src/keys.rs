@@ -9,6 +9,7 @@ use ihfs_core::crypto::secret::Secret;
 use ihfs_core::crypto::sign::SigningKey;
 use ihfs_core::ids::{MemberId, NodeId};
 use ihfs_net::Identity;
+use zeroize::Zeroizing;
 
 /// Permission bits that let others than the owner at a file.
 const OTHERS: u32 = 0o077;
@@ -76,25 +77,17 @@ impl NodeKey {
 }
 
 /// Thirty-two secret bytes, wiped when dropped.
-pub struct KeyBytes([u8; 32]);
-
-impl Drop for KeyBytes {
-    fn drop(&mut self) {
-        // A plain store could be optimised away; this one is read.
-        self.0 = std::hint::black_box([0; 32]);
-        std::hint::black_box(&self.0);
-    }
-}
+pub struct KeyBytes(Zeroizing<[u8; 32]>);
 
 impl KeyBytes {
     /// Fresh random bytes.
     pub fn random() -> Self {
-        Self(rand::random())
+        Self(Zeroizing::new(rand::random()))
     }
 
     /// These bytes.
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
     }
 
     /// Reads a key file.
@@ -107,10 +100,10 @@ impl KeyBytes {
         if mode & OTHERS != 0 {
             return Err(KeyFileError::Open { path: path.to_owned() });
         }
-        let bytes = fs::read(path).map_err(failed)?;
+        let bytes = Zeroizing::new(fs::read(path).map_err(failed)?);
         let found = bytes.len();
         let wrong = |_| KeyFileError::WrongLength { path: path.to_owned(), found };
-        Ok(Self(bytes.try_into().map_err(wrong)?))
+        Ok(Self(Zeroizing::new(bytes.as_slice().try_into().map_err(wrong)?)))
     }
 
     /// Writes a new key file, durably; one that exists is left alone.
@@ -118,12 +111,13 @@ impl KeyBytes {
     /// # Errors
     /// [`KeyFileError`].
     pub fn write(&self, path: &Path) -> Result<(), KeyFileError> {
-        write_secret(path, &self.0).map_err(|source| KeyFileError::Io { path: path.to_owned(), source })
+        write_secret(path, self.0.as_slice())
+            .map_err(|source| KeyFileError::Io { path: path.to_owned(), source })
     }
 
     /// The key that they are.
     pub fn key(&self) -> NodeKey {
-        NodeKey::from_bytes(self.0)
+        NodeKey::from_bytes(*self.0)
     }
 
     /// The identity of a network's end.
@@ -132,7 +126,7 @@ impl KeyBytes {
     }
 
     /// The bytes, to seal them into a backup.
-    pub const fn expose(&self) -> &[u8; 32] {
+    pub fn expose(&self) -> &[u8; 32] {
         &self.0
     }
 }

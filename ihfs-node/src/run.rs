@@ -141,7 +141,7 @@ pub async fn start(options: Options) -> Result<NodeHandle, NodeError> {
         directory.add(member, &proof)?;
     }
     let roster = Roster::follow(&ledger);
-    let (pinning, heads) = Pinning::follow(&ledger, store.clone(), options.clock);
+    let (pinning, heads) = Pinning::follow(&ledger, store.clone(), key.node(), options.clock);
     let clock = Clock::new(options.clock);
 
     let (network, incoming) = open_network(&options, &config, &folder, &secret, &key).await?;

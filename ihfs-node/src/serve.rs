@@ -9,6 +9,7 @@ pub mod directory;
 mod join;
 mod key;
 mod ledger;
+mod places;
 pub(crate) mod status;
 
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ihfs_core::ids::{NodeId, Time};
+use ihfs_core::ids::{MemberId, NodeId, RecordId, Time};
 use ihfs_net::{Conversation, Incoming, Message, PeerKey, Request};
 use ihfs_proto::ledger::{Reason, Refusal};
 use tokio::sync::Semaphore;
@@ -26,11 +27,12 @@ use tokio::time::Instant;
 
 use crate::custody::Custody;
 use crate::keys::NodeKey;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Snapshot};
 use crate::pins::Pinning;
 use crate::store::Store;
 use access::{Roster, Who};
 use directory::Directory;
+use places::Places;
 
 /// Longest time that an ordinary request is worked on: a slow disk's worth.
 const WORK_TIME_MAX: Duration = Duration::from_secs(30);
@@ -46,8 +48,12 @@ const KEYS_AT_ONCE: usize = 16;
 const JOINS_AT_ONCE: usize = 8;
 /// Ledger requests worked on at once.
 const READS_AT_ONCE: usize = 64;
-/// Peers that wait for decisions or news at once.
-const WAITING_AT_ONCE: usize = 1024;
+/// Submissions that wait for their decision at once.
+const SUBMITS_AT_ONCE: usize = 1024;
+/// Requests for news that wait at once.
+const WAITS_AT_ONCE: usize = 1024;
+/// Of each of these for one asker: all devices and programs of a person, and far below all of them.
+const WAITING_EACH_MAX: usize = 16;
 
 /// A peer that asked nothing for so long is not counted.
 const SEEN_LATELY: Duration = Duration::from_secs(300);
@@ -99,6 +105,12 @@ impl Clock {
         (self.wall)()
     }
 
+    /// The later of the wall clock and the newest header's time as it goes on by the monotonic clock: headers stand still
+    /// on an idle ledger, and a wall clock that is set back must not bring back what has ended.
+    pub fn time(&self, snapshot: &Snapshot) -> Time {
+        self.now().max(snapshot.time_by_now())
+    }
+
     /// The wall clock as it would be had nobody set it since the start.
     pub fn steady(&self) -> Time {
         self.started.plus_millis(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX))
@@ -110,7 +122,8 @@ struct Turns {
     key: Semaphore,
     join: Semaphore,
     read: Semaphore,
-    wait: Semaphore,
+    submit: Places,
+    wait: Places,
 }
 
 impl Default for Turns {
@@ -120,7 +133,8 @@ impl Default for Turns {
             key: Semaphore::new(KEYS_AT_ONCE),
             join: Semaphore::new(JOINS_AT_ONCE),
             read: Semaphore::new(READS_AT_ONCE),
-            wait: Semaphore::new(WAITING_AT_ONCE),
+            submit: Places::new(SUBMITS_AT_ONCE, WAITING_EACH_MAX),
+            wait: Places::new(WAITS_AT_ONCE, WAITING_EACH_MAX),
         }
     }
 }
@@ -274,6 +288,20 @@ fn malformed(what: &str) -> Refusal {
 
 fn not_allowed(subject: &[u8], detail: &str) -> Refusal {
     Refusal::new(Reason::NotAllowed, subject, detail)
+}
+
+/// A record that the ledger does not know is its asker's alone: whoever will create it knows the nonce that, with his
+/// own id, makes the record's.
+fn check_future(member: MemberId, record: RecordId, nonce: &[u8]) -> Result<(), Refusal> {
+    if nonce.is_empty() {
+        let detail = "the ledger does not know this record here, or not yet";
+        return Err(Refusal::new(Reason::NoLedger, record.as_bytes(), detail));
+    }
+    let nonce = nonce.try_into().map_err(|_| malformed("the nonce of a record has 32 bytes"))?;
+    if RecordId::of(member, nonce) == record {
+        return Ok(());
+    }
+    Err(not_allowed(record.as_bytes(), "the record is not made of this member's id and the nonce"))
 }
 
 /// A fault of this node: logged in full, told in short.

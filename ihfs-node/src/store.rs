@@ -404,8 +404,8 @@ impl Store {
         Err(ReadError::NotBound { record, id })
     }
 
-    /// Replays the delta of the anchor that made `version`: what it added is kept until it is dropped.
-    /// Versions come in order; one that was applied already changes nothing. A pin binds nothing.
+    /// Replays the delta of the anchor that made `version`: what it added is kept until it is dropped. What it both
+    /// drops and adds stays. Versions come in order; one that was applied already changes nothing. A pin binds nothing.
     ///
     /// # Errors
     /// [`PinError`].
@@ -416,8 +416,48 @@ impl Store {
         added: &[(ChunkId, u32)],
         dropped: &[ChunkId],
     ) -> Result<(), PinError> {
-        let request = PinRequest { record, version, added: added.to_vec(), dropped: dropped.to_vec() };
+        self.ask_pin(PinRequest {
+            record,
+            version,
+            is_last: true,
+            added: added.to_vec(),
+            dropped: dropped.to_vec(),
+        })
+    }
+
+    /// A part of a delta that [`pin`](Self::pin) completes; until then the record stays at its version, and after a
+    /// crash its parts are pinned again.
+    ///
+    /// # Errors
+    /// [`PinError`].
+    pub fn pin_part(
+        &self,
+        record: RecordId,
+        version: Version,
+        added: &[(ChunkId, u32)],
+        dropped: &[ChunkId],
+    ) -> Result<(), PinError> {
+        self.ask_pin(PinRequest {
+            record,
+            version,
+            is_last: false,
+            added: added.to_vec(),
+            dropped: dropped.to_vec(),
+        })
+    }
+
+    fn ask_pin(&self, request: PinRequest) -> Result<(), PinError> {
         self.ask(|reply| Command::Pin { request, reply })?
+    }
+
+    /// Whether any chunk is bound to the record here.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    pub fn holds_any(&self, record: RecordId) -> Result<bool, StoreFault> {
+        let shared = &self.handle.shared;
+        let pending = lock(&shared.pending).bindings.keys().any(|(of, _)| *of == record);
+        Ok(pending || shared.index.read(|snapshot| snapshot.binds_any(record))?)
     }
 
     /// Says that the deltas of all records were replayed since the index was rebuilt: collection may go on.

@@ -94,6 +94,7 @@ mod tests {
     fn a_message_comes_back_as_it_was() {
         let request = chunk::Request {
             record: vec![1; 32].into(),
+            nonce: vec![3; 32].into(),
             request: Some(chunk::request::Request::Get(chunk::Get { chunk: vec![2; 32].into() })),
         };
         assert_eq!(decode(encode(&request), HEADER_BYTES_MAX), Ok(request));

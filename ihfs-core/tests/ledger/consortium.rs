@@ -50,6 +50,21 @@ fn a_hospital_adds_nodes_with_their_consent() {
 }
 
 #[test]
+fn a_node_that_decides_no_blocks_is_no_custodian() {
+    let mut world = World::new(1);
+    register(&mut world, 2100, Person(1)).unwrap();
+    let record = world.anchored(PATIENT);
+    let conditions = world.conditions(record, DOCTOR);
+    let mut grant = world.grant_of(conditions);
+    let proper = grant.custodians.clone();
+    grant.custodians = vec![world.custodian(grant.id(), grant.digests, node_id(2100))];
+    let refused = world.run(PATIENT, vec![Operation::Grant(Box::new(grant.clone()))]);
+    assert!(matches!(refused, Err(Refused::WrongCustodians { threshold: 1, wanted: 1, .. })), "{refused:?}");
+    grant.custodians = proper;
+    world.run(PATIENT, vec![Operation::Grant(Box::new(grant))]).unwrap();
+}
+
+#[test]
 fn a_key_is_a_device_or_a_node_and_not_both() {
     let mut world = World::new(1);
     let device = 1000 + PATIENT.0;

@@ -18,7 +18,7 @@ use ihfs_core::ledger::operation::{
     GrantPurpose, Open, Operation, RegisterMember, Revoke, RevokeTarget, Rotate,
 };
 use ihfs_core::ledger::rules::{Applied, Refused};
-use ihfs_core::ledger::state::{GrantEntry, MemberEntry, Policy, RecordEntry, StateKey};
+use ihfs_core::ledger::state::{ConsortiumEntry, GrantEntry, MemberEntry, Policy, RecordEntry, StateKey};
 use ihfs_core::ledger::transaction::{SignedTransaction, TRANSACTION_FORMAT, Transaction};
 use ihfs_core::placement::{Placement, PlacementRule, Region, custodians_wanted, threshold};
 use ihfs_core::receipt::{RECEIPT_LIFE_MIN, Receipt, ReceiptSubject};
@@ -297,7 +297,8 @@ impl World {
 
     /// Fills in threshold and custodians of the network's size.
     pub fn sign_custody(&self, grant: &mut Grant) {
-        let placement = self.placement();
+        let consortium: ConsortiumEntry = self.ledger.read(&StateKey::Consortium).unwrap().unwrap();
+        let placement = self.placement().deciding(&consortium.next);
         let wanted = custodians_wanted(placement.zones());
         grant.threshold = threshold(wanted) as u8;
         let nodes = placement.custodians(grant.id()).into_iter().take(wanted);

@@ -38,9 +38,8 @@ pub fn restore_keys(data: &Path, file: &Path, passphrase: &str, now: Time) -> Re
     let chain = read_genesis(data)?.chain();
     let restored =
         backup::restore(&folder.file("custody.redb"), &sealed, passphrase.as_bytes(), now, Some(chain))?;
-    let key = KeyBytes::from_bytes(restored.node_key);
     if !node_key(data).exists() {
-        key.write(&node_key(data))?;
+        restored.node_key.write(&node_key(data))?;
     }
     Ok(restored.shares)
 }

@@ -12,6 +12,9 @@ use ihfs_core::crypto::seal;
 use ihfs_core::ids::{ChainId, GrantId, Time};
 use serde_bytes::ByteBuf;
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::keys::KeyBytes;
 
 use super::shares::{CustodyFault, Shares};
 
@@ -34,13 +37,21 @@ struct Backup {
     rows: Vec<(GrantId, ByteBuf)>,
 }
 
+impl Drop for Backup {
+    fn drop(&mut self) {
+        self.node_key.zeroize();
+        for (_, row) in &mut self.rows {
+            row.as_mut_slice().zeroize();
+        }
+    }
+}
+
 /// What was restored.
-#[derive(Debug)]
 pub struct Restored {
     /// The chain.
     pub chain: ChainId,
-    /// The node's key. The caller wipes it.
-    pub node_key: [u8; 32],
+    /// The node's key.
+    pub node_key: KeyBytes,
     /// How many key shares.
     pub shares: usize,
 }
@@ -82,11 +93,12 @@ pub fn make(
     passphrase: &[u8],
     now: Time,
 ) -> Result<Vec<u8>, BackupError> {
-    let rows = Shares::open(path)?.rows()?;
-    let rows = rows.into_iter().map(|(grant, row)| (grant, ByteBuf::from(row))).collect();
+    let rows = Shares::open(path)?.intact()?;
+    let rows = rows.into_iter().map(|(grant, mut row)| (grant, ByteBuf::from(std::mem::take(&mut *row))));
+    let rows = rows.collect();
     let backup =
         Backup { chain, made: now, expires: now.plus_millis(BACKUP_LIFE), node_key: *node_key, rows };
-    let plaintext = codec::encode(&backup);
+    let plaintext = Zeroizing::new(codec::encode(&backup));
     let salt: [u8; SALT_BYTES] = rand::random();
     let key = passphrase_key(passphrase, &salt).map_err(|_| BackupError::NoMemory)?;
     let length = u32::try_from(plaintext.len()).map_err(|_| BackupError::NotABackup)?;
@@ -117,7 +129,8 @@ pub fn restore(
 ) -> Result<Restored, BackupError> {
     let (salt, length, sealed) = parts(file).ok_or(BackupError::NotABackup)?;
     let key = passphrase_key(passphrase, salt).map_err(|_| BackupError::NoMemory)?;
-    let plaintext = seal::open(&key, sealed, length).map_err(|_| BackupError::WrongPassphrase)?;
+    let plaintext =
+        Zeroizing::new(seal::open(&key, sealed, length).map_err(|_| BackupError::WrongPassphrase)?);
     let backup: Backup = codec::decode(&plaintext, BACKUP_BYTES_MAX)?;
     if chain.is_some_and(|chain| chain != backup.chain) {
         return Err(BackupError::OtherChain);
@@ -126,5 +139,9 @@ pub fn restore(
         return Err(BackupError::Expired);
     }
     Shares::open(path)?.restore(&backup.rows)?;
-    Ok(Restored { chain: backup.chain, node_key: backup.node_key, shares: backup.rows.len() })
+    Ok(Restored {
+        chain: backup.chain,
+        node_key: KeyBytes::from_bytes(backup.node_key),
+        shares: backup.rows.len(),
+    })
 }

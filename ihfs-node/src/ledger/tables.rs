@@ -1,5 +1,7 @@
 //! The ledger's database: its tables, how a block is taken, and how the newest state is read.
 
+use std::time::Instant;
+
 use ihfs_core::codec;
 use ihfs_core::ids::{BlockId, ChainId, Height, MemberId, RecordId, Time};
 use ihfs_core::ledger::block::{BLOCK_BYTES_MAX, Block, Header};
@@ -180,6 +182,8 @@ pub struct Snapshot {
     parent: Parent,
     newest: Newest,
     header: Option<Header>,
+    /// When it became the newest here, by this machine's monotonic clock.
+    since: Instant,
 }
 
 /// A block that changed the validators.
@@ -210,6 +214,12 @@ fn get(table: &ReadOnlyTable<Bytes, Bytes>, key: &[u8]) -> Result<Option<Vec<u8>
 }
 
 impl Snapshot {
+    /// The newest header's time, and what has passed since it became the newest here.
+    pub fn time_by_now(&self) -> Time {
+        let passed = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.newest.time.plus_millis(passed)
+    }
+
     pub(super) fn open(database: &Database, chain: ChainId, founded: Time) -> Result<Self, LedgerError> {
         let reading = database.begin_read().map_err(boxed)?;
         let open = |table: TableDefinition<Bytes, Bytes>| reading.open_table(table).map_err(boxed);
@@ -226,6 +236,7 @@ impl Snapshot {
             parent: Parent::genesis(chain),
             newest: Newest { height: Height(0), block: genesis, time: founded },
             header: None,
+            since: Instant::now(),
         };
         let last = snapshot.blocks.last().map_err(boxed)?.map(|(height, _)| Height(height.value()));
         if let Some(height) = last {

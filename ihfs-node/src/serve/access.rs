@@ -26,7 +26,7 @@ pub enum Who {
     Device(DeviceId, MemberId),
     /// Somebody with a member's own key: may do what the member may, but no key share is released to it.
     MemberKey(MemberId),
-    /// A node of the network.
+    /// A node of the network: one that takes records, or decides blocks.
     Node(NodeId),
     /// Anyone else.
     Guest,
@@ -125,12 +125,20 @@ fn look_up(snapshot: &Snapshot, peer: PeerKey) -> Result<Who, StateError> {
         return Ok(Who::Device(device, member));
     }
     let node = NodeId::from_bytes(key);
-    if snapshot.read::<NodeEntry>(&StateKey::Node(node))?.is_some() {
+    if let Some(entry) = snapshot.read::<NodeEntry>(&StateKey::Node(node))?
+        && (entry.drained.is_none() || is_validator(snapshot, node)?)
+    {
         return Ok(Who::Node(node));
     }
     let member = MemberId::of_key(&key);
     let entry: Option<MemberEntry> = snapshot.read(&StateKey::Member(member))?;
     Ok(if entry.is_some() { Who::MemberKey(member) } else { Who::Guest })
+}
+
+/// A node that was drained takes part as long as it decides blocks, and sees nothing more afterwards.
+fn is_validator(snapshot: &Snapshot, node: NodeId) -> Result<bool, StateError> {
+    let validators = snapshot.consortium()?.next;
+    Ok(validators.as_slice().iter().any(|validator| validator.node == node))
 }
 
 /// Whether `who` may have the proof of what stands under this key.
@@ -245,8 +253,7 @@ pub enum Standing {
     Stranger(NotServed),
 }
 
-/// What a member is to a record at this time: the later of header time and this node's own steady clock, since
-/// headers stand still on an idle ledger.
+/// What a member is to a record at `time`, which is no earlier than the newest header's.
 ///
 /// # Errors
 /// [`StateError`].
@@ -254,7 +261,7 @@ pub fn standing(
     snapshot: &Snapshot,
     member: MemberId,
     record: RecordId,
-    steady: Time,
+    time: Time,
 ) -> Result<Standing, StateError> {
     let Some(entry) = snapshot.read::<RecordEntry>(&StateKey::Record(record))? else {
         return Ok(Standing::Unknown);
@@ -262,7 +269,6 @@ pub fn standing(
     if entry.owner == member {
         return Ok(Standing::Owner);
     }
-    let time = steady.max(snapshot.newest().time);
     let opening = snapshot.consortium()?.policy.opening;
     let mut best = Standing::Stranger(NotServed::NoGrant);
     let firsts: Option<Vec<GrantId>> = snapshot.read(&StateKey::ReaderGrants(record, member))?;

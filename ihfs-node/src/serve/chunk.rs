@@ -23,9 +23,9 @@ use ihfs_proto::ledger::{Reason, Refusal};
 use ihfs_proto::{HAS_CHUNKS_MAX, HEADER_BYTES_MAX, VOUCH_SOURCES_MAX};
 
 use super::access::{self, NotServed, Standing, Who};
-use super::{Service, blocking, broken, full, id, in_turn, malformed, not_allowed};
+use super::{Service, blocking, broken, check_future, full, id, in_turn, malformed, not_allowed};
 use crate::ledger::{Decided, Snapshot};
-use crate::pins::{self, ReadDeltaError};
+use crate::pins::{DeltaParts, ReadDeltaError};
 use crate::store::{AppendError, BindError, ReadError, Store, SyncError};
 
 /// How long a receipt lasts: the shortest life, and a day for a ledger that is slow.
@@ -39,8 +39,8 @@ impl Service {
     /// Answers one message of the chunk conversation; a chunk is its body.
     pub(super) async fn chunk(&self, who: Who, message: Message) -> Message {
         let answer = match ihfs_proto::decode::<Request>(message.header, HEADER_BYTES_MAX) {
-            Ok(Request { record, request: Some(ask) }) => {
-                self.chunk_answer(who, &record, ask, message.body).await
+            Ok(Request { record, nonce, request: Some(ask) }) => {
+                self.chunk_answer(who, (&record, &nonce), ask, message.body).await
             }
             _ => Err(malformed("not a request of the chunk conversation")),
         };
@@ -56,7 +56,7 @@ impl Service {
     async fn chunk_answer(
         &self,
         who: Who,
-        record: &[u8],
+        (record, nonce): (&[u8], &[u8]),
         ask: Ask,
         body: Bytes,
     ) -> Result<(Answer, Bytes), Refusal> {
@@ -65,7 +65,11 @@ impl Service {
             return Err(not_allowed(record.as_bytes(), "chunks are for members"));
         };
         let snapshot = self.ledger.snapshot();
-        let standing = access::standing(&snapshot, member, record, self.clock.steady()).map_err(broken)?;
+        let standing =
+            access::standing(&snapshot, member, record, self.clock.time(&snapshot)).map_err(broken)?;
+        if standing == Standing::Unknown {
+            check_future(member, record, nonce)?;
+        }
         let asking = Asking { member, record, standing };
         let plain = |answer| (answer, Bytes::new());
         match ask {
@@ -224,21 +228,26 @@ impl Voucher {
     }
 
     /// Everything that the delta adds, of the sizes that it says, the delta itself and the root: here, under the
-    /// record, durable, and kept until the receipt that may then be signed has expired.
+    /// record, durable, and kept until the receipt that may then be signed has expired. A part at a time: what is not
+    /// here ends it at once.
     fn make_durable(&self) -> Result<(DeltaSummary, Time), Refusal> {
         let record = self.asking.record;
-        let delta = pins::read_delta(&self.store, record, self.delta).map_err(refuse_delta)?;
-        let mut ids: Vec<ChunkId> = delta.added.iter().map(|(id, _)| *id).collect();
-        self.bind_missing(&ids)?;
-        self.check_sizes(&delta.added)?;
-        ids.extend(delta.chunks.iter().map(|(id, _)| *id));
-        ids.push(self.root);
-        ids.sort_unstable();
-        ids.dedup();
         let later = self.now.max(self.snapshot.newest().time);
         let expires = later.plus_millis(RECEIPT_LIFE);
-        self.store.sync(record, &ids, expires.plus_millis(KEEP_LONGER)).map_err(refuse_sync)?;
-        Ok((delta.summary, expires))
+        let until = expires.plus_millis(KEEP_LONGER);
+        let mut parts = DeltaParts::new(&self.store, record, self.delta);
+        let mut ids = Vec::new();
+        while let Some(part) = parts.next_part().map_err(refuse_delta)? {
+            // All but the last, with which the root goes.
+            self.store.sync(record, &ids, until).map_err(refuse_sync)?;
+            ids = part.added.iter().map(|(id, _)| *id).collect();
+            self.bind_missing(&ids)?;
+            self.check_sizes(&part.added)?;
+            ids.extend(part.chunk.map(|(id, _)| id));
+        }
+        ids.push(self.root);
+        self.store.sync(record, &ids, until).map_err(refuse_sync)?;
+        Ok((parts.summary(), expires))
     }
 
     /// The sums go onto the ledger under this node's name: each chunk has the size that the delta says.

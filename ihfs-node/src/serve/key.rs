@@ -14,7 +14,7 @@ use ihfs_proto::key::{Deposit as AskDeposit, GetNote, Release, Released, Request
 use ihfs_proto::ledger::{Reason, Refusal};
 
 use super::access::Who;
-use super::{Service, blocking, broken, id, in_turn, malformed, not_allowed};
+use super::{Service, blocking, broken, check_future, id, in_turn, malformed, not_allowed};
 use crate::custody::{Denied, Deposit, DepositError};
 
 /// Most bytes of the digests of a grant and of a key share.
@@ -41,14 +41,18 @@ impl Service {
     }
 
     async fn deposit(&self, who: Who, ask: AskDeposit) -> Result<Answer, Refusal> {
+        let nonce = ask.nonce.clone();
         let deposit = read_deposit(who, ask)?;
         self.check_room()?;
         let (custody, ledger) = (Arc::clone(&self.custody), Arc::clone(&self.ledger));
         blocking(move || {
-            let owner = ledger.snapshot().owner_of(deposit.record).map_err(broken)?;
-            // A record that comes with its first grant in one transaction is not there yet.
-            if owner.is_some_and(|owner| owner != deposit.depositor) {
-                return Err(not_allowed(deposit.record.as_bytes(), "only its owner grants a record"));
+            match ledger.snapshot().owner_of(deposit.record).map_err(broken)? {
+                Some(owner) if owner == deposit.depositor => {}
+                Some(_) => {
+                    return Err(not_allowed(deposit.record.as_bytes(), "only its owner grants a record"));
+                }
+                // A record that comes with its first grant in one transaction is not there yet.
+                None => check_future(deposit.depositor, deposit.record, &nonce)?,
             }
             let custodian = custody.deposit(deposit).map_err(refuse_deposit)?;
             Ok(Answer::Custodian(codec::encode(&custodian).into()))

@@ -53,7 +53,7 @@ impl Service {
             Ask::Prove(prove) => Ok(Answer::Proved(self.prove(who, prove, access::may_prove).await?)),
             Ask::Items(ask) => Ok(Answer::Items(self.items(who, ask).await?)),
             Ask::Submit(submit) => self.submit_as(who, &submit.transaction).await.map(Answer::Applied),
-            Ask::Wait(wait) => Ok(Answer::Head(self.wait(&wait).await?)),
+            Ask::Wait(wait) => Ok(Answer::Head(self.wait(who, &wait).await?)),
             Ask::Resolve(ask) => Ok(Answer::Resolved(self.resolve(who, ask).await?)),
         }
     }
@@ -144,12 +144,12 @@ impl Service {
         if who.member().is_some_and(|asker| asker != member) || who == Who::Guest {
             return Err(not_allowed(member.as_bytes(), "a transaction is submitted by its own member"));
         }
-        self.submit(signed).await
+        self.submit(who, signed).await
     }
 
     /// Hands a transaction to consensus, and waits for the decision.
-    pub(super) async fn submit(&self, signed: SignedTransaction) -> Result<Applied, Refusal> {
-        let _place = self.turns.wait.try_acquire().map_err(|_| busy())?;
+    pub(super) async fn submit(&self, who: Who, signed: SignedTransaction) -> Result<Applied, Refusal> {
+        let _place = self.turns.submit.take(who)?;
         self.check_room()?;
         let id = signed.id();
         let submitted = self.ledger.submit(signed, SUBMIT_TIME_MAX).await;
@@ -169,8 +169,8 @@ impl Service {
     }
 
     /// The newest block once it is above a height, or as it is when the time is over.
-    async fn wait(&self, wait: &Wait) -> Result<NewestBlock, Refusal> {
-        let _place = self.turns.wait.try_acquire().map_err(|_| busy())?;
+    async fn wait(&self, who: Who, wait: &Wait) -> Result<NewestBlock, Refusal> {
+        let _place = self.turns.wait.take(who)?;
         let mut newest = self.ledger.newest();
         let time = Duration::from_millis(wait.milliseconds.into()).min(WAIT_TIME_MAX);
         // Time over is an answer too.

@@ -110,11 +110,24 @@ impl Store {
     /// # Errors
     /// [`StoreFault`].
     pub fn collect(&self, now: Time, limit: usize) -> Result<Collected, StoreFault> {
+        self.collect_but(now, limit, BTreeSet::new())
+    }
+
+    /// The same, but for bindings of records that are `held`: what they pin is not known.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    pub fn collect_but(
+        &self,
+        now: Time,
+        limit: usize,
+        held: BTreeSet<RecordId>,
+    ) -> Result<Collected, StoreFault> {
         let mut collecting = lock(&self.handle.collecting);
         if !self.handle.shared.index.pins_known()? {
             return Ok(Collected { waits_for_pins: true, ..Collected::default() });
         }
-        let unbound = self.ask(|reply| Command::Unbind { now, limit, reply })??;
+        let unbound = self.ask(|reply| Command::Unbind { now, limit, held, reply })??;
         let mut collected = Collected {
             examined: unbound.examined,
             bindings: unbound.bindings,
@@ -221,9 +234,14 @@ fn is_mostly_dead(usage: &SegmentUse, now: Time) -> bool {
 
 impl Writer {
     /// Removes bindings that nothing keeps, after everything pending is in the index.
-    pub(super) fn unbind(&mut self, now: Time, limit: usize) -> Result<Unbound, StoreFault> {
+    pub(super) fn unbind(
+        &mut self,
+        now: Time,
+        limit: usize,
+        held: &BTreeSet<RecordId>,
+    ) -> Result<Unbound, StoreFault> {
         self.commit()?;
-        self.shared.index.collect(now, UPLOAD_KEEP_MILLIS, limit)
+        self.shared.index.collect(now, UPLOAD_KEEP_MILLIS, limit, held)
     }
 
     /// Moves live entries out of a segment, and removes it at its end.

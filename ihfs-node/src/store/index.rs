@@ -3,7 +3,7 @@
 //! One redb file, whose tables are described in [`segment`](super::segment). Chunks are never inside. Every
 //! commit is durable when it returns; an index that failed is closed and opened again at the next use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -101,6 +101,8 @@ pub(super) enum Change {
 pub(super) struct PinRequest {
     pub(super) record: RecordId,
     pub(super) version: Version,
+    /// Whether the record is at this version afterwards; if not, more of it comes.
+    pub(super) is_last: bool,
     pub(super) added: Vec<(ChunkId, u32)>,
     pub(super) dropped: Vec<ChunkId>,
 }
@@ -232,16 +234,18 @@ impl Index {
         Ok(self.meta(PINS_KNOWN)? == Some(1))
     }
 
-    /// Removes bindings that nothing keeps, looking at up to `limit` of those that are not pinned.
+    /// Removes bindings that nothing keeps, but of records that are `held`, looking at up to `limit` of those that are
+    /// not pinned.
     pub(super) fn collect(
         &self,
         now: Time,
         upload_keep_millis: u64,
         limit: usize,
+        held: &BTreeSet<RecordId>,
     ) -> Result<Unbound, StoreFault> {
         let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
         let from = *cursor;
-        let unbound = self.write(|batch| batch.collect(from, now, upload_keep_millis, limit))?;
+        let unbound = self.write(|batch| batch.collect(from, now, upload_keep_millis, limit, held))?;
         *cursor = unbound.next;
         Ok(unbound)
     }
@@ -312,6 +316,10 @@ fn id_of(key: &PairKey) -> ChunkId {
     ChunkId::from_bytes(*key.last_chunk().expect("a pair has 64 bytes"))
 }
 
+fn record_of(key: &PairKey) -> RecordId {
+    RecordId::from_bytes(*key.first_chunk().expect("a pair has 64 bytes"))
+}
+
 fn stored_chunk(row: ChunkRow) -> StoredChunk {
     let place = Place { segment: row.0, offset: row.1 };
     StoredChunk { location: Location { place, length: row.2 }, damaged: row.4 != 0 }
@@ -342,6 +350,12 @@ impl Snapshot {
     pub(super) fn chunk(&self, id: ChunkId) -> Result<Option<StoredChunk>, redb::Error> {
         let Some(table) = present(self.0.open_table(CHUNKS))? else { return Ok(None) };
         Ok(table.get(id.as_bytes())?.map(|row| stored_chunk(row.value())))
+    }
+
+    pub(super) fn binds_any(&self, record: RecordId) -> Result<bool, redb::Error> {
+        let Some(table) = present(self.0.open_table(BINDINGS))? else { return Ok(false) };
+        let all = |fill| pair(record, ChunkId::from_bytes([fill; 32]));
+        Ok(table.range::<&PairKey>(&all(0)..=&all(0xff))?.next().transpose()?.is_some())
     }
 
     pub(super) fn binding(&self, record: RecordId, id: ChunkId) -> Result<Option<Binding>, redb::Error> {
@@ -612,11 +626,15 @@ impl<'t> Batch<'t> {
             }));
         }
         let mut row = (request.version.0, old.1, old.2);
+        // What is both dropped and added stays.
+        for id in &request.dropped {
+            self.drop_pin(&mut row, pair(request.record, *id))?;
+        }
         for (id, length) in &request.added {
             self.add_pin(&mut row, pair(request.record, *id), *length)?;
         }
-        for id in &request.dropped {
-            self.drop_pin(&mut row, pair(request.record, *id))?;
+        if !request.is_last {
+            row.0 = old.0;
         }
         self.records.insert(request.record.as_bytes(), row)?;
         Ok(Ok(()))
@@ -648,6 +666,7 @@ impl<'t> Batch<'t> {
         now: Time,
         upload_keep_millis: u64,
         limit: usize,
+        held: &BTreeSet<RecordId>,
     ) -> Result<Unbound, redb::Error> {
         let mut unbound = Unbound::default();
         let start = from.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
@@ -660,7 +679,7 @@ impl<'t> Batch<'t> {
         for key in keys {
             let row = self.binding(&key)?.expect("a loose binding is a binding");
             let kept = Time(row.0).plus_millis(upload_keep_millis) > now || Time(row.1) > now;
-            if !kept {
+            if !kept && !held.contains(&record_of(&key)) {
                 self.unbind(&key, row, &mut unbound)?;
             }
         }

@@ -4,7 +4,7 @@
 //!
 //! | name | what |
 //! |---|---|
-//! | `{number:016x}.segment` | a segment; numbers start at 1, grow by one, and are never used again |
+//! | `{number:016x}.segment` | a segment; numbers start at 1 and grow by one; one that ever held an entry is never used again |
 //! | `{number:016x}.segment.damaged` | a segment without a readable header, set aside when a store was opened |
 //! | `index.redb` | the index, which can be rebuilt from the segments and the ledger |
 //! | `lock` | locked by the process that has the store open; empty |

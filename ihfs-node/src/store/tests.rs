@@ -460,6 +460,41 @@ fn pins_are_applied_once_and_in_order() {
 }
 
 #[test]
+fn what_a_version_both_drops_and_adds_stays() {
+    let store = open(&SimDisk::new());
+    let id = put(&store, record(1), 1, 100);
+    store.pin(record(1), Version(1), &[(id, 100)], &[]).unwrap();
+    store.pin(record(1), Version(2), &[(id, 100)], &[id]).unwrap();
+    assert_eq!(store.pins(record(1)).unwrap(), Pins { version: Version(2), chunks: 1, bytes: 100 });
+}
+
+#[test]
+fn parts_of_a_delta_pin_and_the_version_comes_with_the_last() {
+    let store = open(&SimDisk::new());
+    let [first, second] = [1, 2].map(|number| put(&store, record(1), number, 100));
+    // A crash may come between: the parts are pinned again.
+    for _ in 0..2 {
+        store.pin_part(record(1), Version(1), &[(first, 100)], &[]).unwrap();
+    }
+    assert_eq!(store.pins(record(1)).unwrap(), Pins { version: Version(0), chunks: 1, bytes: 100 });
+    store.pin(record(1), Version(1), &[(second, 100)], &[]).unwrap();
+    store.pin_part(record(1), Version(1), &[], &[first]).unwrap();
+    assert_eq!(store.pins(record(1)).unwrap(), Pins { version: Version(1), chunks: 2, bytes: 200 });
+}
+
+#[test]
+fn a_record_whose_pins_are_not_known_is_held_back_alone() {
+    let store = open(&SimDisk::new());
+    let [held, other] = [1, 2].map(|number| store.append(record(number), bytes_of(1, 100), NOW).unwrap());
+    let late = NOW.plus_millis(30 * DAY);
+    assert_eq!(store.collect_but(late, 100, [record(1)].into()).unwrap().bindings, 1);
+    assert_eq!(store.is_bound(record(1), &[held]).unwrap(), [true]);
+    assert_eq!(store.is_bound(record(2), &[other]).unwrap(), [false]);
+    assert!(store.holds_any(record(1)).unwrap() && !store.holds_any(record(2)).unwrap());
+    assert_eq!(store.collect(late, 100).unwrap().bindings, 1);
+}
+
+#[test]
 fn pinned_chunks_are_listed_in_steps_and_say_what_is_not_here() {
     let store = open(&SimDisk::new());
     let here = put(&store, record(1), 1, 100);

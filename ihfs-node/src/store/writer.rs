@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of who asks. It never waits for anything but the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -67,6 +67,7 @@ pub(super) enum Command {
     Unbind {
         now: Time,
         limit: usize,
+        held: BTreeSet<RecordId>,
         reply: Reply<Result<Unbound, StoreFault>>,
     },
     Compact {
@@ -198,7 +199,7 @@ impl Writer {
             Command::PinsReplayed { reply } => group.pins_replayed.push(reply),
             Command::Flush { reply } => answer(&reply, self.flush()),
             Command::MarkDamaged { damaged, reply } => answer(&reply, self.mark_damaged(&damaged)),
-            Command::Unbind { now, limit, reply } => answer(&reply, self.unbind(now, limit)),
+            Command::Unbind { now, limit, held, reply } => answer(&reply, self.unbind(now, limit, &held)),
             Command::Compact { step, reply } => answer(&reply, self.compact(step)),
         }
     }

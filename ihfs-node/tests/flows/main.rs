@@ -8,25 +8,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use ihfs_core::codec;
 use ihfs_core::crypto::sign::{self, Purpose, Signature};
-use ihfs_core::ids::{BlockId, ChunkId, Height, RecordId, Time, Version};
+use ihfs_core::ids::{BlockId, ChunkId, Height, NodeId, RecordId, Time, Version};
 use ihfs_core::invitation::Invitation;
 use ihfs_core::ledger::block::{HEADER_BYTES_MAX, Header};
 use ihfs_core::ledger::certificate::{CERTIFICATE_BYTES_MAX, Certificate};
-use ihfs_core::ledger::identity::Role;
+use ihfs_core::ledger::identity::{Role, node_bytes};
 use ihfs_core::ledger::lists::ListKey;
+use ihfs_core::ledger::operation::{Drain, Operation, RegisterNode};
 use ihfs_core::ledger::proof::StateProof;
 use ihfs_core::ledger::rules::OPENING_PAUSE;
 use ihfs_core::ledger::state::{ENTRY_BYTES_MAX, RecordEntry, StateKey};
+use ihfs_core::ledger::transaction::Transaction;
+use ihfs_core::placement::{Placement, PlacementRule, Region};
+use ihfs_core::receipt::{Receipt, ReceiptSubject};
 use ihfs_net::{Conversation, Message, RequestError, Twin};
 use ihfs_node::admin::init::{Founding, found};
 use ihfs_node::admin::{self, invite};
 use ihfs_node::config::StoreConfig;
 use ihfs_node::consensus::driver::system_clock;
+use ihfs_node::keys::{KeyBytes, NodeKey};
+use ihfs_node::run::folder::hospital_key;
 use ihfs_node::run::{self, FolderError, NodeError, NodeHandle, Options, Transport};
 use ihfs_proto::ledger::Reason;
-use ihfs_proto::{join, ledger};
-use member::{DEADLINE, Member, anchor, combine, reason};
+use ihfs_proto::{chunk, join, ledger};
+use member::{DEADLINE, FUTURE, Member, anchor, combine, reason};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 const PATIENT: u8 = 1;
 const DOCTOR: u8 = 2;
@@ -271,6 +278,25 @@ async fn an_opening_ends_by_the_nodes_own_clock_when_no_block_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_ahead_at_the_start_and_is_mended_denies_no_reader() {
+    static AHEAD: AtomicU64 = AtomicU64::new(0);
+    let clock = || system_clock().plus_millis(AHEAD.load(Ordering::Relaxed));
+    let twin = Twin::new(1);
+    let (data, node, patient, doctor) = hospital_by(&twin, clock).await;
+    let record = patient.create([7; 32]).await;
+    let chunk = patient.save(record, 0, b"sealed bytes").await.unwrap();
+    let shared = patient.share(record, &doctor, 1).await.unwrap();
+    doctor.open(shared.grant).await.unwrap();
+    node.shutdown().await;
+    AHEAD.store(24 * 60 * 60 * 1000, Ordering::Relaxed);
+    let node = start_by(data.path(), &twin, clock).await;
+    assert_eq!(reason(doctor.get(record, chunk).await), Reason::NotOpened);
+    AHEAD.store(0, Ordering::Relaxed);
+    assert_eq!(doctor.get(record, chunk).await.unwrap(), "sealed bytes");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_custodian_goes_by_its_own_clock_when_no_block_comes() {
     static LATER: AtomicU64 = AtomicU64::new(0);
     const MINUTE: u64 = 60_000;
@@ -278,9 +304,11 @@ async fn a_custodian_goes_by_its_own_clock_when_no_block_comes() {
     let twin = Twin::new(1);
     let (_data, node, patient, doctor) = hospital_by(&twin, clock).await;
     let record = patient.create([7; 32]).await;
+    patient.save(record, 0, b"sealed bytes").await.unwrap();
     let expires = system_clock().plus_millis(10 * MINUTE);
     let short = patient.share_until(record, &doctor, 1, false, Some(expires)).await.unwrap().grant;
     let other = patient.create([8; 32]).await;
+    patient.save(other, 0, b"other bytes").await.unwrap();
     let long = patient.share(other, &doctor, 2).await.unwrap().grant;
     let (first, second) = (doctor.open(short).await.unwrap(), doctor.open(long).await.unwrap());
     assert!(doctor.release(first, short).await.is_ok());
@@ -366,13 +394,32 @@ async fn naming_a_chunk_in_ones_own_record_gives_nobody_its_bytes() {
 async fn uploads_may_come_before_their_record() {
     let twin = Twin::new(1);
     let (_data, node, patient, _) = hospital(&twin).await;
-    let record = RecordId::of(patient.id(), &[7; 32]);
+    let record = RecordId::of(patient.id(), &FUTURE);
     let chunk = patient.put(record, b"sealed bytes").await.unwrap();
     let (delta, root) = patient.put_delta(record, &[(chunk, 12)]).await;
     let receipt = patient.vouch(record, delta, root, &[]).await.unwrap();
-    assert_eq!(patient.create([7; 32]).await, record);
+    assert_eq!(patient.create(FUTURE).await, record);
     patient.submit(vec![anchor(record, 0, (delta, root), 12, receipt)]).await.unwrap();
     assert_eq!(patient.get(record, chunk).await.unwrap(), "sealed bytes");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_fills_or_asks_about_a_record_that_another_will_create() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, doctor) = hospital(&twin).await;
+    let record = RecordId::of(patient.id(), &FUTURE);
+    let chunk = patient.put(record, b"sealed bytes").await.unwrap();
+    assert_eq!(reason(doctor.put(record, b"another's bytes").await), Reason::NotAllowed);
+    let has = chunk::request::Request::Has(chunk::Has { chunks: chunk.as_bytes().to_vec().into() });
+    let (answer, _) = doctor.ask_chunk(record, has, Bytes::new()).await;
+    let chunk::response::Response::Refusal(refusal) = answer else { panic!("refused") };
+    assert_eq!(refusal.reason(), Reason::NotAllowed);
+    // Of a record that is not to be made of the nonce nothing is known.
+    let other = RecordId::of(patient.id(), &[8; 32]);
+    assert_eq!(reason(patient.put(other, b"sealed bytes").await), Reason::NotAllowed);
+    let shared = patient.share(other, &doctor, 1).await.map(|shared| shared.grant);
+    assert_eq!(reason(shared), Reason::NoLedger);
     node.shutdown().await;
 }
 
@@ -441,6 +488,103 @@ async fn waiting_is_answered_by_the_next_block_or_when_the_time_is_over() {
     let ledger::response::Response::Head(head) = news else { panic!("head") };
     let header: Header = codec::decode(&head.header, HEADER_BYTES_MAX).unwrap();
     assert_eq!(header.height.0, height + 1);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_who_waits_many_times_takes_nobodys_place() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, doctor) = hospital(&twin).await;
+    let height = node.ledger().snapshot().newest().height.0 + 10;
+    let wait = ledger::Wait { height, milliseconds: 50_000, nonce: Bytes::new() };
+    let request = ledger::Request { request: Some(ledger::request::Request::Wait(wait)) };
+    let mut waits = JoinSet::new();
+    for _ in 0..17 {
+        let (network, to) = (doctor.network.clone(), doctor.node);
+        let (header, body) = ihfs_proto::to_parts(&request);
+        let message = Message { header, body };
+        waits.spawn(async move { network.request(to, Conversation::Ledger, message, DEADLINE).await });
+    }
+    // One is too many; the others go on waiting.
+    let answer = waits.join_next().await.unwrap().unwrap().unwrap();
+    let answer = ihfs_proto::from_parts::<ledger::Response>(answer.header, answer.body).unwrap();
+    let Some(ledger::response::Response::Refusal(refusal)) = answer.response else { panic!("refused") };
+    assert_eq!(refusal.reason(), Reason::Busy);
+    assert_eq!(waits.len(), 16);
+    doctor.create([8; 32]).await;
+    patient.create([7; 32]).await;
+    waits.shutdown().await;
+    node.shutdown().await;
+}
+
+/// Registers a node of the hospital's, whose key is the device key of `other`.
+async fn register(node: &NodeHandle, hospital: &NodeKey, other: &Member) -> NodeId {
+    let id = NodeId::from_bytes(other.device.public());
+    let consent = node_bytes(node.chain, hospital.member(), id);
+    let register = Operation::RegisterNode(RegisterNode {
+        node: id,
+        region: Region(0),
+        weight: 1,
+        addresses: vec![],
+        consent: other.device.sign(Purpose::Node, &consent),
+    });
+    decide(node, hospital, other, register).await;
+    id
+}
+
+/// Has the hospital write an operation.
+async fn decide(node: &NodeHandle, hospital: &NodeKey, other: &Member, operation: Operation) {
+    let transaction = Transaction { member: hospital.member(), ..other.transaction(vec![operation]) };
+    node.ledger().submit(transaction.sign(hospital.get()), DEADLINE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_another_node_troubles_no_node_that_does_not_keep_it() {
+    let twin = Twin::new(1);
+    let (data, node, patient, _) = hospital(&twin).await;
+    let other = Member::over_twin(&twin, &node, 20);
+    let hospital = KeyBytes::read(&hospital_key(data.path())).unwrap().key();
+    register(&node, &hospital, &other).await;
+    let placement: Placement = node.ledger().snapshot().must(&StateKey::Placement).unwrap();
+    let places = |nonce: u8| {
+        let record = RecordId::of(patient.id(), &[nonce; 32]);
+        placement.replicas(record, 1, &PlacementRule { home: None, regions: &[] })
+    };
+    let nonce_at = |id: NodeId| (1..=u8::MAX).find(|nonce| places(*nonce).contains(&id)).unwrap();
+    let elsewhere = patient.create([nonce_at(NodeId::from_bytes(other.device.public())); 32]).await;
+    let (delta, root) = (ChunkId::of(b"a delta elsewhere"), ChunkId::of(b"a root elsewhere"));
+    let subject = ReceiptSubject { chain: node.chain, record: elsewhere, delta, root };
+    let expires = system_clock().plus_millis(9 * 24 * 60 * 60 * 1000);
+    let receipt = Receipt::sign(&other.device, &subject, placement.version, expires);
+    patient.submit(vec![anchor(elsewhere, 0, delta, root, receipt)]).await.unwrap();
+    // Records are brought in step in their order: this one comes later.
+    let here = patient.create([nonce_at(node.node); 32]).await;
+    patient.save(here, 0, b"sealed bytes").await.unwrap();
+    node.pinning().wait_for(here, Version(1)).await.unwrap();
+    assert_eq!(node.pinning().last_error(), None);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_that_decides_nothing_sees_nothing_more() {
+    let twin = Twin::new(1);
+    let (data, node, patient, _) = hospital(&twin).await;
+    let other = Member::over_twin(&twin, &node, 20);
+    let hospital = KeyBytes::read(&hospital_key(data.path())).unwrap().key();
+    let list = codec::encode(&ListKey::Records(patient.id())).into();
+    let items = ledger::Request {
+        request: Some(ledger::request::Request::Items(ledger::Items { list, from: 0, end: 0 })),
+    };
+    let ask = || {
+        let (header, body) = ihfs_proto::to_parts(&items);
+        other.network.request(other.node, Conversation::Ledger, Message { header, body }, DEADLINE)
+    };
+    let id = register(&node, &hospital, &other).await;
+    let answer = ask().await.unwrap();
+    let answer = ihfs_proto::from_parts::<ledger::Response>(answer.header, answer.body).unwrap();
+    assert!(matches!(answer.response, Some(ledger::response::Response::Items(_))));
+    decide(&node, &hospital, &other, Operation::Drain(Drain { node: id })).await;
+    assert_eq!(ask().await, Err(RequestError::NotAdmitted { peer: other.node }));
     node.shutdown().await;
 }
 

@@ -39,6 +39,9 @@ use rand_chacha::rand_core::SeedableRng;
 /// Far longer than anything takes on a busy machine; only a failing test waits for it.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Nonce of a record that a member may upload to before it exists.
+pub const FUTURE: [u8; 32] = [7; 32];
+
 /// Every transaction of a test has other random bytes.
 static NEXT: AtomicU8 = AtomicU8::new(1);
 
@@ -202,7 +205,8 @@ impl Member {
         body: Bytes,
     ) -> (chunk::response::Response, Bytes) {
         let record = Bytes::copy_from_slice(record.as_bytes());
-        let header = ihfs_proto::encode(&chunk::Request { record, request: Some(request) });
+        let nonce = Bytes::from_static(&FUTURE);
+        let header = ihfs_proto::encode(&chunk::Request { record, nonce, request: Some(request) });
         let answer = self.request(Conversation::Chunk, Message { header, body }).await;
         let response: chunk::Response =
             ihfs_proto::decode(answer.header, ihfs_proto::HEADER_BYTES_MAX).unwrap();
@@ -339,6 +343,7 @@ impl Member {
             envelope: prepared.envelope.into(),
             note: prepared.note.into(),
             keep_until: system_clock().plus_millis(3_600_000).0,
+            nonce: Bytes::new(),
         };
         let custodian: Custodian = match self.ask_key(key::request::Request::Deposit(deposit)).await {
             key::response::Response::Custodian(bytes) => codec::decode(&bytes, 1024).unwrap(),

@@ -8,7 +8,8 @@ use crate::ledger::rules::refused::Stop;
 use crate::ledger::rules::work::{Asking, Work};
 use crate::ledger::rules::{Refused, lineage};
 use crate::ledger::state::{
-    EndReason, EpochEntry, GrantEntry, GrantItem, GrantedItem, ReceivedItem, RecordEntry, StateKey,
+    ConsortiumEntry, EndReason, EpochEntry, GrantEntry, GrantItem, GrantedItem, ReceivedItem, RecordEntry,
+    StateKey,
 };
 use crate::placement::{Placement, custodians_wanted, threshold};
 
@@ -77,7 +78,7 @@ fn check_epoch(work: &Work<'_>, entry: &RecordEntry, grant: &Grant) -> Result<()
     }
 }
 
-/// t to n nodes of different zones that signed for their shares.
+/// t to n nodes of different zones that decide blocks and signed for their shares.
 fn check_custodians(
     work: &Work<'_>,
     asking: &Asking,
@@ -86,7 +87,8 @@ fn check_custodians(
     custodians: &[Custodian],
 ) -> Result<(), Stop> {
     let placement: Placement = work.must(&StateKey::Placement)?;
-    let wanted = custodians_wanted(placement.zones());
+    let deciding = placement.deciding(&work.must::<ConsortiumEntry>(&StateKey::Consortium)?.next);
+    let wanted = custodians_wanted(deciding.zones());
     let threshold = threshold(wanted);
     let wrong = Refused::WrongCustodians { grant: subject.grant, threshold, wanted };
     if usize::from(shares_needed) != threshold || !(threshold..=wanted).contains(&custodians.len()) {
@@ -96,7 +98,7 @@ fn check_custodians(
     for custodian in custodians {
         let node = custodian.node;
         let zone = placement.node(node).ok_or(Refused::UnknownNode { node })?.zone;
-        if zones.contains(&zone) {
+        if deciding.node(node).is_none() || zones.contains(&zone) {
             return Err(wrong.into());
         }
         zones.push(zone);
