@@ -553,10 +553,11 @@ async fn a_record_of_another_node_troubles_no_node_that_does_not_keep_it() {
     let nonce_at = |id: NodeId| (1..=u8::MAX).find(|nonce| places(*nonce).contains(&id)).unwrap();
     let elsewhere = patient.create([nonce_at(NodeId::from_bytes(other.device.public())); 32]).await;
     let (delta, root) = (ChunkId::of(b"a delta elsewhere"), ChunkId::of(b"a root elsewhere"));
-    let subject = ReceiptSubject { chain: node.chain, record: elsewhere, delta, root };
+    let (chain, record, bytes_added, bytes_dropped) = (node.chain, elsewhere, 0, 0);
+    let subject = ReceiptSubject { chain, record, delta, root, bytes_added, bytes_dropped };
     let expires = system_clock().plus_millis(9 * 24 * 60 * 60 * 1000);
     let receipt = Receipt::sign(&other.device, &subject, placement.version, expires);
-    patient.submit(vec![anchor(elsewhere, 0, delta, root, receipt)]).await.unwrap();
+    patient.submit(vec![anchor(elsewhere, 0, (delta, root), 0, receipt)]).await.unwrap();
     // Records are brought in step in their order: this one comes later.
     let here = patient.create([nonce_at(node.node); 32]).await;
     patient.save(here, 0, b"sealed bytes").await.unwrap();
