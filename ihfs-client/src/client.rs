@@ -197,10 +197,7 @@ impl Client {
             return Ok(());
         };
         let anew = self.keys.seal(passphrase, rand::random()).map_err(DeviceError::from).map_err(Box::new)?;
-        if home.keyring()? == sealed {
-            home.write_keyring(&anew)?;
-        }
-        Ok(())
+        Ok(home.replace_keyring(sealed, &anew)?)
     }
 
     pub(crate) fn places(&self) -> Result<Places, ViewError> {

@@ -186,12 +186,13 @@ impl Home {
         self.read("keyring")?.ok_or_else(|| HomeError::NotSetUp { path: self.path.clone() })
     }
 
-    /// Replaces the sealed keyring.
+    /// Replaces the sealed keyring, if it is still `before`: another command may have been faster.
     ///
     /// # Errors
-    /// [`HomeError::Io`].
-    pub fn write_keyring(&self, sealed: &[u8]) -> Result<(), HomeError> {
-        self.write("keyring", sealed)
+    /// [`HomeError`].
+    pub fn replace_keyring(&self, before: &[u8], after: &[u8]) -> Result<(), HomeError> {
+        let _lock = self.lock("keyring")?;
+        if self.keyring()? == before { self.replace("keyring", after) } else { Ok(()) }
     }
 
     /// The sealed keyring of a device that the ledger may not know yet.
@@ -419,6 +420,18 @@ mod tests {
         };
         home.write_network(&file).unwrap();
         assert!(matches!(home.network(), Err(HomeError::UnknownFormat { found: 7, .. })));
+    }
+
+    #[test]
+    fn a_keyring_that_was_replaced_meanwhile_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        home.write_unconfirmed_keyring(b"first").unwrap();
+        assert!(!home.is_set_up());
+        home.confirm_keyring().unwrap();
+        home.replace_keyring(b"first", b"second").unwrap();
+        home.replace_keyring(b"first", b"third").unwrap();
+        assert_eq!(home.keyring().unwrap(), b"second");
     }
 
     #[test]
