@@ -198,3 +198,22 @@ fn one_grant_is_ended_by_its_id_and_the_readers_other_one_is_named() {
     assert_eq!(scene.read(&scene.lee, &scene.shared("ct/slice")), None);
     assert_eq!(scene.read(&kim, &scene.shared("ct/slice")), Some(bytes_of(1, 100_000)));
 }
+
+#[test]
+fn sharing_again_for_less_names_the_earlier_grant_that_stays() {
+    let scene = Scene::new();
+    let patient = scene.ann.connect();
+    let until = |hours: u64| Some(now().plus_millis(hours * 3_600_000));
+    let longer = ShareOptions { until: until(48), write: true, ..for_treatment() };
+    let first = share(&patient, "/ct", &scene.lee, &longer);
+    assert!(first.earlier.is_empty());
+    let second = share(&patient, "/ct", &scene.lee, &ShareOptions { until: until(24), ..for_treatment() });
+    let [earlier] = second.earlier.as_slice() else { panic!("{second:?}") };
+    assert_eq!((&earlier.grant, earlier.until, earlier.write), (&first.grant, first.until, true));
+    patient.revoke_grant(first.grant.parse().unwrap()).unwrap();
+    let live =
+        patient.grants_on(&at("/ct")).unwrap().into_iter().filter(|grant| grant.state == GrantState::Live);
+    assert_eq!(live.map(|grant| (grant.until, grant.write)).collect::<Vec<_>>(), [(second.until, false)]);
+    // For more, there is nothing to end.
+    assert!(share(&patient, "/ct", &scene.lee, &longer).earlier.is_empty());
+}
