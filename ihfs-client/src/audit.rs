@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ihfs_core::ids::{MemberId, RecordId};
+use ihfs_core::ids::{GrantId, MemberId, RecordId};
 use ihfs_core::ledger::identity::VAULT_NONCE;
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::operation::GrantPurpose;
@@ -33,6 +33,13 @@ pub enum AuditError {
     /// The address book could not be read.
     #[error(transparent)]
     Book(#[from] BookError),
+    /// The record's list of openings, which is proved, names a grant that its list of grants, which is proved too,
+    /// does not.
+    #[error("an opening names grant {grant:?}, which the record's list of grants does not hold")]
+    UnlistedGrant {
+        /// The grant.
+        grant: GrantId,
+    },
     /// Only the owner sees these lists.
     #[error("only the owner sees who opened what")]
     NotOwn,
@@ -268,8 +275,9 @@ impl Client {
         }
         let grants: BTreeMap<_, _> = self.grants_of(record.id, Some(entry.grants))?.into_iter().collect();
         let item = |opening: &OpeningItem| {
-            let purpose = grants.get(&opening.grant).map(|grant| grant.conditions.purpose);
-            Some(AuditItem {
+            let grant =
+                grants.get(&opening.grant).ok_or(AuditError::UnlistedGrant { grant: opening.grant })?;
+            Ok(AuditItem {
                 time: opening.time.0,
                 height: opening.height.0,
                 reader: self.name_of(book, opening.reader),
@@ -278,11 +286,11 @@ impl Client {
                 path: paths.get(&record.id).map(ToString::to_string),
                 wider: asked.is_wider,
                 grant: opening.grant.to_string(),
-                purpose: purpose?,
+                purpose: grant.conditions.purpose,
                 version: opening.version.0,
             })
         };
-        Ok(openings.iter().filter_map(item).collect())
+        openings.iter().map(item).collect()
     }
 
     /// Where each record stands in the vault, by walking the trees that hold nested records.
