@@ -37,6 +37,19 @@ pub enum OpeningError {
         /// The label.
         label: String,
     },
+    /// Nothing that is known is this, but custodians gave no note of some grants that are live.
+    #[error(
+        "nothing that {owner} shares with you as {label:?} is known; {away} live grants, of which it may be one, \
+         cannot be told apart: no custodian gave their notes"
+    )]
+    NotesAway {
+        /// The owner.
+        owner: Handle,
+        /// The label.
+        label: String,
+        /// How many grants have no note.
+        away: usize,
+    },
     /// A record nested in a shared one was not shared with it.
     #[error("record {record:?} inside it is not shared with you")]
     NestedNotShared {
@@ -115,10 +128,17 @@ impl Client {
         let fits = |received: &Received| {
             received.owner.as_ref() == Some(owner) && received.label.as_deref() == Some(label)
         };
+        let received = self.received()?;
+        let away = received.iter().filter(|received| received.owner.is_none()).count();
         // The newest of several with one label.
-        let found = self.received()?.into_iter().rev().find(fits);
-        let not_shared = || OpeningError::NotShared { owner: owner.clone(), label: label.to_owned() };
-        found.map(|received| (received.grant, received.entry)).ok_or_else(not_shared)
+        if let Some(found) = received.into_iter().rev().find(fits) {
+            return Ok((found.grant, found.entry));
+        }
+        let (owner, label) = (owner.clone(), label.to_owned());
+        Err(match away {
+            0 => OpeningError::NotShared { owner, label },
+            away => OpeningError::NotesAway { owner, label, away },
+        })
     }
 
     /// The grant on a record nested in a shared one.

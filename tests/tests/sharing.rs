@@ -4,12 +4,13 @@ use ihfs_client::audit::{AuditError, GrantState};
 use ihfs_client::client::{Client, now};
 use ihfs_client::home::Home;
 use ihfs_client::join::recover;
+use ihfs_client::received::OpeningError;
 use ihfs_client::resolve::ResolveError;
 use ihfs_client::revoke::RevokeError;
 use ihfs_client::share::{ShareError, ShareOptions, Shared};
 use ihfs_core::ids::DeviceId;
 use ihfs_core::ledger::identity::Role;
-use ihfs_proto::ledger;
+use ihfs_proto::{key, ledger};
 use ihfs_tests::liar::Liar;
 use ihfs_tests::{PASSPHRASE, Person, Scene, at, bytes_of, connect, for_treatment, read_as};
 
@@ -216,4 +217,22 @@ fn sharing_again_for_less_names_the_earlier_grant_that_stays() {
     assert_eq!(live.map(|grant| (grant.until, grant.write)).collect::<Vec<_>>(), [(second.until, false)]);
     // For more, there is nothing to end.
     assert!(share(&patient, "/ct", &scene.lee, &longer).earlier.is_empty());
+}
+
+#[test]
+fn what_cannot_be_told_apart_without_custodians_is_not_said_to_have_ended() {
+    let scene = Scene::new();
+    scene.share("/ct", &for_treatment());
+    let liar = Liar::between(&scene.lee);
+    let doctor = liar.connect().unwrap();
+    liar.lie_about_keys(|_, answer| *answer = key::response::Response::Refusal(ledger::Refusal::default()));
+    let refused = doctor.find(&at(&scene.shared("ct"))).map(|_| ());
+    let Err(ResolveError::Opening(OpeningError::NotesAway { away, .. })) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(away, 1);
+    liar.be_honest();
+    assert!(doctor.find(&at(&scene.shared("ct"))).is_ok());
+    let refused = doctor.find(&at(&scene.shared("mr"))).map(|_| ());
+    assert!(matches!(refused, Err(ResolveError::Opening(OpeningError::NotShared { .. }))), "{refused:?}");
 }
