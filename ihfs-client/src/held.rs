@@ -127,9 +127,11 @@ impl Client {
         let mut found = Vec::new();
         for (place, holder) in self.holders(record)?.into_iter().enumerate() {
             let opened = self.epochs_opened(&holder.record, reader)?;
-            let grants =
-                if place == 0 { Vec::new() } else { self.live_grants_to(&[holder.record.id], reader)? };
-            let is_wider = grants.iter().any(|(_, grant)| holder.readable_by(grant).is_some());
+            let grants = self.live_grants_to(&[holder.record.id], reader)?;
+            if place == 0 {
+                holdings.others = grants.iter().map(|(id, _)| id.to_string()).collect();
+            }
+            let is_wider = place > 0 && grants.iter().any(|(_, grant)| holder.readable_by(grant).is_some());
             if is_wider || !opened.is_disjoint(&holder.epochs()) {
                 found.push((holder, opened, is_wider));
             }
