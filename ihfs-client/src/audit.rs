@@ -1,22 +1,28 @@
 //! What the owner sees: grants that were given, and who opened what, proved complete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use ihfs_core::ids::{GrantId, MemberId, RecordId};
 use ihfs_core::ledger::identity::VAULT_NONCE;
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::operation::GrantPurpose;
 use ihfs_core::ledger::state::{EndReason, GrantEntry, OpeningItem};
+use ihfs_core::tree::TreeError;
 use ihfs_core::tree::entry::Content;
+use ihfs_core::tree::name::Name;
 
 use crate::book::{Book, BookError};
 use crate::change::nested_below;
 use crate::client::{Client, now};
+use crate::fetch::FetchError;
 use crate::held::Holder;
 use crate::location::Location;
-use crate::record::RecordError;
+use crate::record::{OpenTree, RecordError};
 use crate::resolve::ResolveError;
 use crate::view::ViewError;
+
+/// Entries of a folder read at once.
+const PAGE_ENTRIES: usize = 1024;
 
 /// Why the owner's lists were not had.
 #[derive(Debug, thiserror::Error)]
@@ -293,7 +299,7 @@ impl Client {
         openings.iter().map(item).collect()
     }
 
-    /// Where each record stands in the vault, by walking the trees that hold nested records.
+    /// Where each record stands in the vault, by walking the trees that hold nested records until all are found.
     pub(crate) fn record_paths(&self) -> Result<BTreeMap<RecordId, Location>, AuditError> {
         let vault = RecordId::of(self.member(), &VAULT_NONCE);
         let mut paths = BTreeMap::from([(vault, Location::Own(Vec::new()))]);
@@ -301,18 +307,11 @@ impl Client {
         while let Some(id) = waiting.pop() {
             let mut record = self.own_record(id)?;
             let Some(tree) = self.open_head(&mut record)? else { continue };
-            if tree.root().nested.count() == 0 {
-                continue;
-            }
             let top = paths[&id].path().to_vec();
-            tree.for_each_entry(&mut |path, entry| {
-                if let Content::Nested(nested) = entry.item.content {
-                    let whole = [top.as_slice(), path].concat();
-                    paths.insert(nested.record, Location::Own(whole));
-                    waiting.push(nested.record);
-                }
-            })
-            .map_err(RecordError::from)?;
+            for (nested, path) in nested_paths(&tree).map_err(RecordError::from)? {
+                paths.insert(nested, Location::Own([top.as_slice(), &path].concat()));
+                waiting.push(nested);
+            }
         }
         Ok(paths)
     }
@@ -325,4 +324,35 @@ impl Client {
         let book = self.book()?;
         Ok(book.contacts().iter().map(|contact| (contact.member, contact.proof.handle.to_string())).collect())
     }
+}
+
+/// The records nested in a tree and where they are. The root says how many there are: folders are looked at from the
+/// top down, and no further once all are found.
+fn nested_paths(tree: &OpenTree) -> Result<Vec<(RecordId, Vec<Name>)>, TreeError<FetchError>> {
+    let count = tree.root().nested.count();
+    let mut found = Vec::new();
+    let mut folders = VecDeque::new();
+    if let Content::Folder(folder) = &tree.root().top.content {
+        folders.push_back((Vec::new(), folder.clone()));
+    }
+    while (found.len() as u64) < count {
+        let Some((path, folder)) = folders.pop_front() else { break };
+        let mut after: Option<Name> = None;
+        loop {
+            let entries = folder.list(tree.source(), after.as_ref(), PAGE_ENTRIES)?;
+            for entry in &entries {
+                let below = || [path.as_slice(), &[entry.name.clone()]].concat();
+                match &entry.item.content {
+                    Content::Nested(nested) => found.push((nested.record, below())),
+                    Content::Folder(inner) => folders.push_back((below(), inner.clone())),
+                    Content::File(_) | Content::Symlink(_) => {}
+                }
+            }
+            if entries.len() < PAGE_ENTRIES {
+                break;
+            }
+            after = entries.last().map(|entry| entry.name.clone());
+        }
+    }
+    Ok(found)
 }

@@ -1,5 +1,8 @@
 //! Sharing as its owner sees it: what is told of grants, labels and openings, and what is taken by a revocation.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use ihfs_client::audit::{AuditError, GrantState};
 use ihfs_client::client::{Client, now};
 use ihfs_client::home::Home;
@@ -35,6 +38,8 @@ fn revoking_a_part_that_was_read_before_it_was_split_out_names_the_wider_grant_a
     let held: Vec<_> = revoked.may_hold.iter().map(|held| (held.path.as_deref(), held.version)).collect();
     assert_eq!(held, [(Some("/n"), 1)], "the version from before the part was split out");
     assert_eq!(scene.read(&scene.lee, &scene.shared("n/a/secret")), None, "the grants on the part ended");
+    let again = patient.revoke(&at("/n/a"), &scene.lee.handle());
+    assert!(matches!(again, Err(RevokeError::Wider { wider, .. }) if wider == at("/n")));
 
     // With the wider grant gone too, and a part that he is given anew, nothing wider is left.
     assert!(patient.revoke(&at("/n"), &scene.lee.handle()).unwrap().wider.is_empty());
@@ -185,7 +190,7 @@ fn one_grant_is_ended_by_its_id_and_the_readers_other_one_is_named() {
     let [first, second] = [(); 2].map(|()| share(&patient, "/ct", &scene.lee, &for_treatment()).grant);
     share(&patient, "/ct", &kim, &for_treatment());
     let revoked = patient.revoke_grant(first.parse().unwrap()).unwrap();
-    assert_eq!((revoked.others.len(), revoked.remaining, revoked.reissued), (1, 2, true));
+    assert_eq!((revoked.others.len(), revoked.remaining, revoked.reissued), (1, 2, true), "{revoked:?}");
     for reader in [&scene.lee, &kim] {
         assert_eq!(scene.read(reader, &scene.shared("ct/slice")), Some(bytes_of(1, 100_000)));
     }
@@ -235,4 +240,53 @@ fn what_cannot_be_told_apart_without_custodians_is_not_said_to_have_ended() {
     assert!(doctor.find(&at(&scene.shared("ct"))).is_ok());
     let refused = doctor.find(&at(&scene.shared("mr"))).map(|_| ());
     assert!(matches!(refused, Err(ResolveError::Opening(OpeningError::NotShared { .. }))), "{refused:?}");
+}
+
+#[test]
+fn a_shared_folder_and_what_is_nested_in_it_is_one_opening() {
+    let scene = Scene::new();
+    let kim = scene.solo.join("dr.kim", Role::Practitioner);
+    let patient = scene.ann.connect();
+    let parts = ["a", "b", "c"].map(|name| format!("/study/{name}"));
+    for path in &parts {
+        scene.put(&patient, &format!("{path}/note"), 2);
+        share(&patient, path, &kim, &for_treatment());
+    }
+    share(&patient, "/study", &scene.lee, &for_treatment());
+    let before = patient.view().refresh().unwrap().height;
+    let doctor = scene.lee.connect();
+    for path in &parts {
+        let path = scene.shared(&format!("{}/note", &path[1..]));
+        assert_eq!(read_as(&doctor, &path), Some(bytes_of(2, 100_000)));
+    }
+    assert_eq!(patient.view().refresh().unwrap().height, before + 1, "one transaction");
+    let audit = || patient.audit(Some(&at("/study"))).unwrap();
+    assert_eq!(audit().len(), 4, "and the owner sees each record");
+    // Another process of his opens them again, also together.
+    assert!(scene.read(&scene.lee, &scene.shared("study/b/note")).is_some());
+    assert_eq!(patient.view().refresh().unwrap().height, before + 2);
+    assert_eq!(audit().len(), 8);
+}
+
+#[test]
+fn notes_are_asked_for_once() {
+    let scene = Scene::new();
+    let patient = scene.ann.connect();
+    for name in ["/a", "/b", "/c"] {
+        scene.put(&patient, &format!("{name}/note"), 2);
+        share(&patient, name, &scene.lee, &for_treatment());
+    }
+    let liar = Liar::between(&scene.lee);
+    let doctor = liar.connect().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    liar.lie_about_keys(move |question, _| {
+        if matches!(question, key::request::Request::Note(_)) {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    for path in ["a/note", "b/note", "c/note"] {
+        assert_eq!(read_as(&doctor, &scene.shared(path)), Some(bytes_of(2, 100_000)));
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
 }
