@@ -168,9 +168,10 @@ impl Client {
             for (grant, granted) in
                 self.grants_of(record.id, record.entry.as_ref().map(|entry| entry.grants))?
             {
-                let replaced = granted.ended.is_some_and(|end| matches!(end.why, EndReason::Replaced(_)));
+                let is_replaced = granted.ended.is_some_and(|end| matches!(end.why, EndReason::Replaced(_)));
                 let readable = asked.holder.readable_by(&granted);
-                if !replaced && !(asked.is_former && readable.is_none()) {
+                let is_closed = asked.is_former && readable.is_none();
+                if !is_replaced && !is_closed {
                     let item = self.given(&book, &paths, grant.to_string(), &granted, readable);
                     given.push(GivenGrant { wider: asked.is_wider, ..item });
                 }
@@ -341,7 +342,7 @@ fn nested_paths(tree: &OpenTree) -> Result<Vec<(RecordId, Vec<Name>)>, TreeError
         loop {
             let entries = folder.list(tree.source(), after.as_ref(), PAGE_ENTRIES)?;
             for entry in &entries {
-                let below = || [path.as_slice(), &[entry.name.clone()]].concat();
+                let below = || [path.as_slice(), std::slice::from_ref(&entry.name)].concat();
                 match &entry.item.content {
                     Content::Nested(nested) => found.push((nested.record, below())),
                     Content::Folder(inner) => folders.push_back((below(), inner.clone())),
