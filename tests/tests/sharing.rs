@@ -15,6 +15,7 @@ use ihfs_core::ids::DeviceId;
 use ihfs_core::ledger::identity::Role;
 use ihfs_proto::{key, ledger};
 use ihfs_tests::liar::Liar;
+use ihfs_tests::processes::Machine;
 use ihfs_tests::{PASSPHRASE, Person, Scene, at, bytes_of, connect, for_treatment, read_as};
 
 /// Shares the patient's path with somebody.
@@ -289,4 +290,31 @@ fn notes_are_asked_for_once() {
         assert_eq!(read_as(&doctor, &scene.shared(path)), Some(bytes_of(2, 100_000)));
     }
     assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn the_program_tells_of_wider_grants_and_ends_one_by_the_digits_that_it_shows() {
+    let machine = Machine::new();
+    machine.invite("dr.lee");
+    std::fs::write(machine.path("secret"), bytes_of(1, 1000)).unwrap();
+    machine.done("ann", &["put", &machine.text("secret"), "/n/a/secret"]);
+    let words = machine.json("dr.lee", &["whoami"])["fingerprint"].as_str().unwrap().to_owned();
+    machine.done("ann", &["share", "/n", "dr.lee@home", "--fingerprint", &words]);
+    machine.done("dr.lee", &["cat", "//ann@home/n/a/secret"]);
+    let by = machine.json("ann", &["grants", "/n/a/secret"]);
+    assert_eq!((by[0]["path"].as_str(), by[0]["wider"].as_bool()), (Some("/n"), Some(true)));
+    assert!(machine.done("ann", &["audit", "/n/a"]).contains("by /n"));
+    for verb in ["grants", "audit"] {
+        assert_eq!(machine.code("ann", &[verb, "/n/none"]), 1);
+    }
+    machine.done("ann", &["share", "/n/a", "dr.lee@home"]);
+    let revoked = machine.run("ann", &["revoke", "/n/a", "dr.lee@home"]);
+    assert_eq!(revoked.status.code(), Some(2));
+    let said = String::from_utf8(revoked.stdout).unwrap();
+    assert!(said.contains("A wider grant on /n still covers"), "{said}");
+    let shown = machine.done("ann", &["grants"]);
+    let live = shown.lines().find(|line| line.contains("live")).unwrap();
+    machine.done("ann", &["revoke", "--grant", live.split_whitespace().next().unwrap()]);
+    assert_eq!(machine.code("ann", &["revoke", "--grant", "0"]), 1);
+    assert_eq!(machine.code("dr.lee", &["ls", "//ann@home/n"]), 3);
 }
