@@ -1,22 +1,28 @@
 //! What the owner sees: grants that were given, and who opened what, proved complete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use ihfs_core::ids::{MemberId, RecordId};
+use ihfs_core::ids::{GrantId, MemberId, RecordId};
 use ihfs_core::ledger::identity::VAULT_NONCE;
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::operation::GrantPurpose;
 use ihfs_core::ledger::state::{EndReason, GrantEntry, OpeningItem};
+use ihfs_core::tree::TreeError;
 use ihfs_core::tree::entry::Content;
+use ihfs_core::tree::name::Name;
 
 use crate::book::{Book, BookError};
 use crate::change::nested_below;
 use crate::client::{Client, now};
+use crate::fetch::FetchError;
 use crate::held::Holder;
 use crate::location::Location;
-use crate::record::RecordError;
+use crate::record::{OpenTree, RecordError};
 use crate::resolve::ResolveError;
 use crate::view::ViewError;
+
+/// Entries of a folder read at once.
+const PAGE_ENTRIES: usize = 1024;
 
 /// Why the owner's lists were not had.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +39,13 @@ pub enum AuditError {
     /// The address book could not be read.
     #[error(transparent)]
     Book(#[from] BookError),
+    /// The record's list of openings, which is proved, names a grant that its list of grants, which is proved too,
+    /// does not.
+    #[error("an opening names grant {grant:?}, which the record's list of grants does not hold")]
+    UnlistedGrant {
+        /// The grant.
+        grant: GrantId,
+    },
     /// Only the owner sees these lists.
     #[error("only the owner sees who opened what")]
     NotOwn,
@@ -155,9 +168,10 @@ impl Client {
             for (grant, granted) in
                 self.grants_of(record.id, record.entry.as_ref().map(|entry| entry.grants))?
             {
-                let replaced = granted.ended.is_some_and(|end| matches!(end.why, EndReason::Replaced(_)));
+                let is_replaced = granted.ended.is_some_and(|end| matches!(end.why, EndReason::Replaced(_)));
                 let readable = asked.holder.readable_by(&granted);
-                if !replaced && !(asked.is_former && readable.is_none()) {
+                let is_closed = asked.is_former && readable.is_none();
+                if !is_replaced && !is_closed {
                     let item = self.given(&book, &paths, grant.to_string(), &granted, readable);
                     given.push(GivenGrant { wider: asked.is_wider, ..item });
                 }
@@ -268,8 +282,9 @@ impl Client {
         }
         let grants: BTreeMap<_, _> = self.grants_of(record.id, Some(entry.grants))?.into_iter().collect();
         let item = |opening: &OpeningItem| {
-            let purpose = grants.get(&opening.grant).map(|grant| grant.conditions.purpose);
-            Some(AuditItem {
+            let grant =
+                grants.get(&opening.grant).ok_or(AuditError::UnlistedGrant { grant: opening.grant })?;
+            Ok(AuditItem {
                 time: opening.time.0,
                 height: opening.height.0,
                 reader: self.name_of(book, opening.reader),
@@ -278,14 +293,14 @@ impl Client {
                 path: paths.get(&record.id).map(ToString::to_string),
                 wider: asked.is_wider,
                 grant: opening.grant.to_string(),
-                purpose: purpose?,
+                purpose: grant.conditions.purpose,
                 version: opening.version.0,
             })
         };
-        Ok(openings.iter().filter_map(item).collect())
+        openings.iter().map(item).collect()
     }
 
-    /// Where each record stands in the vault, by walking the trees that hold nested records.
+    /// Where each record stands in the vault, by walking the trees that hold nested records until all are found.
     pub(crate) fn record_paths(&self) -> Result<BTreeMap<RecordId, Location>, AuditError> {
         let vault = RecordId::of(self.member(), &VAULT_NONCE);
         let mut paths = BTreeMap::from([(vault, Location::Own(Vec::new()))]);
@@ -293,18 +308,11 @@ impl Client {
         while let Some(id) = waiting.pop() {
             let mut record = self.own_record(id)?;
             let Some(tree) = self.open_head(&mut record)? else { continue };
-            if tree.root().nested.count() == 0 {
-                continue;
-            }
             let top = paths[&id].path().to_vec();
-            tree.for_each_entry(&mut |path, entry| {
-                if let Content::Nested(nested) = entry.item.content {
-                    let whole = [top.as_slice(), path].concat();
-                    paths.insert(nested.record, Location::Own(whole));
-                    waiting.push(nested.record);
-                }
-            })
-            .map_err(RecordError::from)?;
+            for (nested, path) in nested_paths(&tree).map_err(RecordError::from)? {
+                paths.insert(nested, Location::Own([top.as_slice(), &path].concat()));
+                waiting.push(nested);
+            }
         }
         Ok(paths)
     }
@@ -317,4 +325,35 @@ impl Client {
         let book = self.book()?;
         Ok(book.contacts().iter().map(|contact| (contact.member, contact.proof.handle.to_string())).collect())
     }
+}
+
+/// The records nested in a tree and where they are. The root says how many there are: folders are looked at from the
+/// top down, and no further once all are found.
+fn nested_paths(tree: &OpenTree) -> Result<Vec<(RecordId, Vec<Name>)>, TreeError<FetchError>> {
+    let count = tree.root().nested.count();
+    let mut found = Vec::new();
+    let mut folders = VecDeque::new();
+    if let Content::Folder(folder) = &tree.root().top.content {
+        folders.push_back((Vec::new(), folder.clone()));
+    }
+    while (found.len() as u64) < count {
+        let Some((path, folder)) = folders.pop_front() else { break };
+        let mut after: Option<Name> = None;
+        loop {
+            let entries = folder.list(tree.source(), after.as_ref(), PAGE_ENTRIES)?;
+            for entry in &entries {
+                let below = || [path.as_slice(), std::slice::from_ref(&entry.name)].concat();
+                match &entry.item.content {
+                    Content::Nested(nested) => found.push((nested.record, below())),
+                    Content::Folder(inner) => folders.push_back((below(), inner.clone())),
+                    Content::File(_) | Content::Symlink(_) => {}
+                }
+            }
+            if entries.len() < PAGE_ENTRIES {
+                break;
+            }
+            after = entries.last().map(|entry| entry.name.clone());
+        }
+    }
+    Ok(found)
 }

@@ -1,7 +1,7 @@
 //! What a reader may hold of a record: the versions that his openings made readable, of the record itself and of
 //! those that held its content before it was split out of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use ihfs_core::ids::{Epoch, Height, MemberId, RecordId};
 use ihfs_core::ledger::lists::ListKey;
@@ -73,51 +73,42 @@ impl Client {
     /// before, and so on. A split is one transaction, so both records have a version of its block.
     pub(crate) fn holders(&self, record: Record) -> Result<Vec<Holder>, RecordError> {
         let mut holders = vec![Holder { versions: self.versions(&record)?, record }];
-        let mut others = BTreeMap::new();
+        let mut own = Vec::new();
         while let Some(born) = holders.last().and_then(|holder| Some(holder.versions.first()?.height)) {
-            if others.is_empty() {
-                others = self.heads_of_own()?;
+            if own.is_empty() {
+                own = self.own_heads()?;
             }
-            others.remove(&holders[holders.len() - 1].record.id);
-            match self.split_source(&others, born)? {
-                Some(source) => holders.push(source),
+            let id = holders[holders.len() - 1].record.id;
+            let older = own.iter().take_while(|(record, _)| *record != id);
+            let mut written_since = older.filter(|(_, newest)| *newest >= Some(born));
+            match written_since.find_map(|(record, _)| self.split_source(*record, born).transpose()) {
+                Some(source) => holders.push(source?),
                 None => break,
             }
         }
         Ok(holders)
     }
 
-    /// Heights of the newest versions of this member's records that have at least two.
-    fn heads_of_own(&self) -> Result<BTreeMap<RecordId, Height>, ViewError> {
+    /// This member's records in the order in which they were made, with the heights of their newest versions.
+    fn own_heads(&self) -> Result<Vec<(RecordId, Option<Height>)>, ViewError> {
         let records = self.own_records()?;
         let keys: Vec<StateKey> = records.iter().map(|record| StateKey::Record(*record)).collect();
-        let mut heads = BTreeMap::new();
+        let mut heads = Vec::with_capacity(records.len());
         for (record, bytes) in records.into_iter().zip(self.view.entries(&keys)?) {
             let entry: Option<RecordEntry> = decode_entry(bytes)?;
-            let entry = entry.filter(|entry| entry.versions.count > 1);
-            if let Some(head) = entry.and_then(|entry| entry.head) {
-                heads.insert(record, head.height);
-            }
+            heads.push((record, entry.and_then(|entry| entry.head).map(|head| head.height)));
         }
         Ok(heads)
     }
 
-    /// The record that lost a part in the block `born`, with its versions that still had it.
-    fn split_source(
-        &self,
-        others: &BTreeMap<RecordId, Height>,
-        born: Height,
-    ) -> Result<Option<Holder>, RecordError> {
-        for (id, _) in others.iter().filter(|(_, newest)| **newest >= born) {
-            let record = self.own_record(*id)?;
-            let mut versions = self.versions(&record)?;
-            let lost_a_part = versions.iter().any(|version| version.height == born);
-            versions.retain(|version| version.height < born);
-            if lost_a_part && !versions.is_empty() {
-                return Ok(Some(Holder { record, versions }));
-            }
-        }
-        Ok(None)
+    /// The record with its versions from before the block `born`, if it lost a part in that block.
+    fn split_source(&self, id: RecordId, born: Height) -> Result<Option<Holder>, RecordError> {
+        let record = self.own_record(id)?;
+        let mut versions = self.versions(&record)?;
+        let lost_a_part = versions.iter().any(|version| version.height == born);
+        versions.retain(|version| version.height < born);
+        let is_source = lost_a_part && !versions.is_empty();
+        Ok(is_source.then_some(Holder { record, versions }))
     }
 
     /// What the reader may hold of the record, by complete lists of openings, and the live grants that still cover
@@ -127,9 +118,11 @@ impl Client {
         let mut found = Vec::new();
         for (place, holder) in self.holders(record)?.into_iter().enumerate() {
             let opened = self.epochs_opened(&holder.record, reader)?;
-            let grants =
-                if place == 0 { Vec::new() } else { self.live_grants_to(&[holder.record.id], reader)? };
-            let is_wider = grants.iter().any(|(_, grant)| holder.readable_by(grant).is_some());
+            let grants = self.live_grants_to(&[holder.record.id], reader)?;
+            if place == 0 {
+                holdings.others = grants.iter().map(|(id, _)| id.to_string()).collect();
+            }
+            let is_wider = place > 0 && grants.iter().any(|(_, grant)| holder.readable_by(grant).is_some());
             if is_wider || !opened.is_disjoint(&holder.epochs()) {
                 found.push((holder, opened, is_wider));
             }

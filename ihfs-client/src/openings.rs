@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use ihfs_core::ids::{GrantId, Time};
+use ihfs_core::ids::{Digest, GrantId, Time};
 use zeroize::Zeroizing;
 
 /// Keeps opened grants in memory, never on a disk. The bytes are opaque to it.
@@ -14,6 +14,26 @@ pub trait OpeningStore: Send + Sync {
     fn put(&self, grant: GrantId, bytes: Zeroizing<Vec<u8>>, until: Time);
     /// Forgets `grant`.
     fn remove(&self, grant: GrantId);
+}
+
+/// What is kept of a grant beside its key, under an id of its own: a store holds one thing for each id.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Beside {
+    /// The owner's note, which never changes.
+    Note,
+    /// An opening that named it together with others, and from which no key was released yet.
+    Opening,
+}
+
+impl Beside {
+    /// The id that the store knows it by: `BLAKE3(label ‖ grant id)`.
+    pub(crate) fn id(self, grant: GrantId) -> GrantId {
+        let label: &[u8] = match self {
+            Self::Note => b"note",
+            Self::Opening => b"opening",
+        };
+        GrantId::from_bytes(*Digest::of(&[label, grant.as_bytes()].concat()).as_bytes())
+    }
 }
 
 /// Keeps them in this process.

@@ -1,30 +1,54 @@
 //! What others share with this member: listed without opening anything, and opened with the ledger's knowledge.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ihfs_core::codec::{self, DecodeError};
 use ihfs_core::crypto::share::{KeyShare, ReleaseKey, ShareError};
 use ihfs_core::grants::{GrantError, GrantSubject, GrantedKey, Note};
-use ihfs_core::ids::{Generation, GrantId, MemberId, OpeningId, RecordId};
+use ihfs_core::ids::{Digest, Generation, GrantId, MemberId, OpeningId, RecordId, Time};
 use ihfs_core::ledger::lists::ListKey;
-use ihfs_core::ledger::operation::{Open, Operation};
+use ihfs_core::ledger::operation::{OPENED_GRANTS_MAX, Open, Operation};
 use ihfs_core::ledger::rules::OPENING_PAUSE;
-use ihfs_core::ledger::state::{GrantEntry, LastOpening, MemberEntry, OpeningEntry, ReceivedItem, StateKey};
+use ihfs_core::ledger::state::{
+    GrantEntry, LastOpening, MemberEntry, NESTING_MAX, OpeningEntry, ReceivedItem, StateKey,
+};
 use ihfs_core::members::Handle;
 use ihfs_proto::key;
 use ihfs_proto::ledger::Reason;
+use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 use zeroize::Zeroizing;
 
 use crate::call::Purpose;
 use crate::client::{Client, now};
-use crate::link::AskError;
+use crate::link::{AskError, Refusal};
+use crate::openings::Beside;
 use crate::record::OpenGrant;
 use crate::submit::SubmitError;
 use crate::view::{ViewError, decode_entry};
 
 /// Most bytes of an encoded key share.
 const SHARE_BYTES_MAX: usize = 64;
+
+/// Most bytes of a kept note.
+const NOTE_BYTES_MAX: usize = 4096;
+/// How long a note is kept: it never changes, and so long the agent keeps anything.
+const NOTE_KEPT_MILLIS: u64 = 12 * 60 * 60 * 1000;
+/// How many threads ask for notes.
+const NOTES_AT_ONCE: usize = 16;
+/// How long a key can be had by an opening that was made before: a minute less than custodians release by it.
+const RELEASED_MILLIS: u64 = 14 * 60 * 1000;
+/// Most bytes of a kept opening.
+const OPENED_BYTES_MAX: usize = 64;
+
+/// An opening that is on the ledger.
+#[derive(Clone, Copy, Debug, Serialize_tuple, Deserialize_tuple)]
+struct Opened {
+    opening: OpeningId,
+    /// Until when nodes serve under it.
+    until: Time,
+}
 
 /// Why a shared record was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +63,19 @@ pub enum OpeningError {
         owner: Handle,
         /// The label.
         label: String,
+    },
+    /// Nothing that is known is this, but custodians gave no note of some grants that are live.
+    #[error(
+        "nothing that {owner} shares with you as {label:?} is known; {away} live grants, of which it may be one, \
+         cannot be told apart: no custodian gave their notes"
+    )]
+    NotesAway {
+        /// The owner.
+        owner: Handle,
+        /// The label.
+        label: String,
+        /// How many grants have no note.
+        away: usize,
     },
     /// A record nested in a shared one was not shared with it.
     #[error("record {record:?} inside it is not shared with you")]
@@ -99,14 +136,14 @@ impl Client {
     /// # Errors
     /// [`ViewError`].
     pub fn received(&self) -> Result<Vec<Received>, ViewError> {
-        let grants = self.live_received()?;
-        let top = grants.into_iter().filter(|(_, entry)| entry.conditions.parent.is_none());
-        top.map(|(grant, entry)| {
-            let note = self.note(grant, &entry)?;
+        let mut grants = self.live_received()?;
+        grants.retain(|(_, entry)| entry.conditions.parent.is_none());
+        let notes = self.notes(&grants)?;
+        let received = grants.into_iter().zip(notes).map(|((grant, entry), note)| {
             let (owner, label) = note.map(|note| (note.owner.handle, note.label)).unzip();
-            Ok(Received { grant, entry, owner, label })
-        })
-        .collect()
+            Received { grant, entry, owner, label }
+        });
+        Ok(received.collect())
     }
 
     /// The grant behind `//owner/label`.
@@ -118,10 +155,17 @@ impl Client {
         let fits = |received: &Received| {
             received.owner.as_ref() == Some(owner) && received.label.as_deref() == Some(label)
         };
+        let received = self.received()?;
+        let away = received.iter().filter(|received| received.owner.is_none()).count();
         // The newest of several with one label.
-        let found = self.received()?.into_iter().rev().find(fits);
-        let not_shared = || OpeningError::NotShared { owner: owner.clone(), label: label.to_owned() };
-        found.map(|received| (received.grant, received.entry)).ok_or_else(not_shared)
+        if let Some(found) = received.into_iter().rev().find(fits) {
+            return Ok((found.grant, found.entry));
+        }
+        let (owner, label) = (owner.clone(), label.to_owned());
+        Err(match away {
+            0 => OpeningError::NotShared { owner, label },
+            away => OpeningError::NotesAway { owner, label, away },
+        })
     }
 
     /// The grant on a record nested in a shared one.
@@ -149,12 +193,53 @@ impl Client {
         Ok(live)
     }
 
-    /// The owner's note, from the first custodian that gives the one on the ledger.
-    fn note(&self, grant: GrantId, entry: &GrantEntry) -> Result<Option<Note>, ViewError> {
-        let Some(secrets) = self.keys.generation(entry.generation) else { return Ok(None) };
+    /// The owners' notes: those kept in memory, and the others from custodians, several at once.
+    fn notes(&self, grants: &[(GrantId, GrantEntry)]) -> Result<Vec<Option<Note>>, ViewError> {
+        let commitments = self.handle_commitments(grants)?;
+        let is_true = |note: &Note, entry: &GrantEntry| {
+            let commitment = commitments.get(&entry.owner);
+            commitment.is_some_and(|commitment| note.owner.opens(*commitment))
+                && note.label_commitment() == entry.conditions.label
+        };
+        let share = grants.len().div_ceil(NOTES_AT_ONCE).max(1);
+        let notes = std::thread::scope(|scope| {
+            let some = |some: &'_ [(GrantId, GrantEntry)]| -> Vec<_> {
+                some.iter().map(|(grant, entry)| self.note(*grant, entry)).collect()
+            };
+            let threads: Vec<_> = grants.chunks(share).map(|part| scope.spawn(move || some(part))).collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("asking does not panic")).collect()
+        });
+        let notes: Vec<Option<Note>> = notes;
+        Ok(notes
+            .into_iter()
+            .zip(grants)
+            .map(|(note, (_, entry))| note.filter(|note| is_true(note, entry)))
+            .collect())
+    }
+
+    /// What the ledger keeps of the owners' handles.
+    fn handle_commitments(
+        &self,
+        grants: &[(GrantId, GrantEntry)],
+    ) -> Result<BTreeMap<MemberId, Digest>, ViewError> {
+        let owners: BTreeSet<MemberId> = grants.iter().map(|(_, entry)| entry.owner).collect();
+        let keys: Vec<StateKey> = owners.iter().copied().map(StateKey::Member).collect();
+        let mut commitments = BTreeMap::new();
+        for (owner, bytes) in owners.into_iter().zip(self.view.entries(&keys)?) {
+            let entry: Option<MemberEntry> = decode_entry(bytes)?;
+            commitments.extend(entry.map(|entry| (owner, entry.handle)));
+        }
+        Ok(commitments)
+    }
+
+    /// The owner's note as it was kept, or from the first custodian that gives the one on the ledger.
+    fn note(&self, grant: GrantId, entry: &GrantEntry) -> Option<Note> {
+        let kept = self.openings.get(Beside::Note.id(grant), now());
+        if let Some(note) = kept.and_then(|bytes| codec::decode(&bytes, NOTE_BYTES_MAX).ok()) {
+            return Some(note);
+        }
+        let secrets = self.keys.generation(entry.generation)?;
         let subject = self.subject(grant, entry);
-        let owner: Option<MemberEntry> = self.view.entry(StateKey::Member(entry.owner))?;
-        let commitment = owner.map(|owner| owner.handle);
         let ask = |node| {
             let get = key::GetNote { grant: grant.as_bytes().to_vec().into() };
             match self.link.ask_key(node, key::request::Request::Note(get)) {
@@ -164,17 +249,16 @@ impl Client {
                 _ => None,
             }
         };
-        let is_true = |note: &Note| {
-            commitment.is_some_and(|commitment| note.owner.opens(commitment))
-                && note.label_commitment() == entry.conditions.label
-        };
-        Ok(entry.custodians.iter().find_map(|custodian| ask(custodian.node)).filter(is_true))
+        let note = entry.custodians.iter().find_map(|custodian| ask(custodian.node))?;
+        let bytes = Zeroizing::new(codec::encode(&note));
+        self.openings.put(Beside::Note.id(grant), bytes, now().plus_millis(NOTE_KEPT_MILLIS));
+        Some(note)
     }
 
     /// The key of a grant: kept from an opening of the last hours, or by a new one, which the owner will see.
     pub(crate) fn open_grant(&self, id: GrantId, entry: GrantEntry) -> Result<Arc<OpenGrant>, OpeningError> {
         let kept = self.openings.get(id, now()).and_then(|bytes| GrantedKey::from_bytes(&bytes).ok());
-        let key = match kept {
+        let key = match kept.or_else(|| self.key_of_kept_opening(id, &entry)) {
             Some(key) => key,
             None if self.link.call().purpose() == Purpose::Browse => {
                 return Err(OpeningError::NotOpen { record: entry.conditions.record });
@@ -184,49 +268,129 @@ impl Client {
         Ok(Arc::new(OpenGrant { id, entry, key }))
     }
 
-    fn open_on_ledger(&self, id: GrantId, entry: &GrantEntry) -> Result<GrantedKey, OpeningError> {
-        let generation = entry.generation;
-        let secrets = self.keys.generation(generation).ok_or(OpeningError::NoGeneration { generation })?;
-        let opening_millis = self.places()?.consortium.policy.opening;
-        let (release, envelope) = self.open_or_reuse(id, entry)?;
-        let subject = self.subject(id, entry);
-        let key = subject.open_key(&secrets.sealing, &release, &entry.digests, &envelope)?;
-        let bytes = Zeroizing::new(key.to_bytes().to_vec());
-        self.openings.put(id, bytes, now().plus_millis(opening_millis));
-        Ok(key)
+    /// The key by an opening that named this grant with others. None when custodians know nothing of it any more.
+    fn key_of_kept_opening(&self, id: GrantId, entry: &GrantEntry) -> Option<GrantedKey> {
+        let kept = self.openings.get(Beside::Opening.id(id), now())?;
+        let opened: Opened = codec::decode(&kept, OPENED_BYTES_MAX).ok()?;
+        self.key_of(opened, id, entry).ok()
     }
 
-    /// What a new opening releases; or this device's own of a moment ago, when the ledger wants a pause after it.
-    fn open_or_reuse(&self, id: GrantId, entry: &GrantEntry) -> Result<(ReleaseKey, Vec<u8>), OpeningError> {
-        let submit = || self.submit(vec![Operation::Open(Open { grants: vec![id] })]);
-        let refusal = match submit() {
-            Ok(decided) => return self.release(OpeningId::of(decided.id, 0), id, entry),
-            Err(SubmitError::Refused(refusal)) => refusal,
-            Err(error) => return Err(error.into()),
+    fn open_on_ledger(&self, id: GrantId, entry: &GrantEntry) -> Result<GrantedKey, OpeningError> {
+        let mut grants = self.opened_together(id, entry)?;
+        let opened = match self.open_now(&grants) {
+            // One of the others may have ended, or was opened a moment ago.
+            Err(OpeningError::Submit(SubmitError::Refused(_))) if grants.len() > 1 => {
+                grants = vec![id];
+                self.open_now(&grants)
+            }
+            opened => opened,
         };
+        let opened = match opened {
+            Err(OpeningError::Submit(SubmitError::Refused(refusal))) => {
+                return self.open_late(id, entry, refusal);
+            }
+            opened => opened?,
+        };
+        for other in grants.into_iter().filter(|grant| *grant != id) {
+            let bytes = Zeroizing::new(codec::encode(&opened));
+            let until = now().plus_millis(RELEASED_MILLIS);
+            self.openings.put(Beside::Opening.id(other), bytes, until);
+        }
+        self.key_of(opened, id, entry)
+    }
+
+    fn open_now(&self, grants: &[GrantId]) -> Result<Opened, OpeningError> {
+        let opening_millis = self.places()?.consortium.policy.opening;
+        let decided = self.submit(vec![Operation::Open(Open { grants: grants.to_vec() })])?;
+        Ok(Opened { opening: OpeningId::of(decided.id, 0), until: now().plus_millis(opening_millis) })
+    }
+
+    /// The ledger wants a pause after an opening. This device's own of a moment ago still serves; after one of
+    /// another device, or when custodians restarted since, it opens once the pause is over.
+    fn open_late(
+        &self,
+        id: GrantId,
+        entry: &GrantEntry,
+        refusal: Refusal,
+    ) -> Result<GrantedKey, OpeningError> {
         let Some(last) = self.opening_of_late(id)? else {
             return Err(SubmitError::Refused(refusal).into());
         };
-        let own: Option<OpeningEntry> = self.view.entry(StateKey::Opening(last))?;
+        let own: Option<OpeningEntry> = self.view.entry(StateKey::Opening(last.opening))?;
         if own.is_some_and(|opening| opening.device == self.keys.device_id()) {
-            let released = self.release(last, id, entry);
-            if !is_to_open_again(&released) {
-                return released;
+            let opening_millis = self.places()?.consortium.policy.opening;
+            let opened = Opened { opening: last.opening, until: last.time.plus_millis(opening_millis) };
+            let key = self.key_of(opened, id, entry);
+            if !is_to_open_again(&key) {
+                return key;
             }
         }
-        // Another device opened it, or custodians restarted since.
-        std::thread::sleep(Duration::from_millis(OPENING_PAUSE));
-        self.release(OpeningId::of(submit()?.id, 0), id, entry)
+        std::thread::sleep(self.link.call().left(Duration::from_millis(OPENING_PAUSE)));
+        self.key_of(self.open_now(&[id])?, id, entry)
     }
 
     /// The last opening of a grant which would open now, if it is so young that the ledger takes no other.
-    fn opening_of_late(&self, id: GrantId) -> Result<Option<OpeningId>, ViewError> {
+    fn opening_of_late(&self, id: GrantId) -> Result<Option<LastOpening>, ViewError> {
         let entry: Option<GrantEntry> = self.view.entry(StateKey::Grant(id))?;
         let time = now().max(self.view.trust().time);
         let Some(entry) = entry.filter(|entry| entry.is_open_at(time)) else { return Ok(None) };
         // Twice the pause: this clock and the ledger's differ.
         let late = |last: &LastOpening| time < last.time.plus_millis(2 * OPENING_PAUSE);
-        Ok(entry.opened.filter(late).map(|last| last.opening))
+        Ok(entry.opened.filter(late))
+    }
+
+    /// The grants that one opening names: this one, and those that came from the same grant and are not open. They
+    /// are read with it, and would be opened one after the other else.
+    fn opened_together(&self, id: GrantId, entry: &GrantEntry) -> Result<Vec<GrantId>, ViewError> {
+        let live = self.live_received()?;
+        let parents = self.first_parents(&live)?;
+        let top_of = |mut first: GrantId| {
+            for _ in 0..NESTING_MAX {
+                let Some(parent) = parents.get(&first) else { break };
+                first = *parent;
+            }
+            first
+        };
+        let (top, time) = (top_of(entry.first), now().max(self.view.trust().time));
+        let is_open = |grant: GrantId| {
+            [grant, Beside::Opening.id(grant)].iter().any(|id| self.openings.get(*id, now()).is_some())
+        };
+        let mut grants = BTreeSet::from([id]);
+        for (other, entry) in &live {
+            if grants.len() == OPENED_GRANTS_MAX {
+                break;
+            }
+            if top_of(entry.first) == top && entry.conditions.not_before <= time && !is_open(*other) {
+                grants.insert(*other);
+            }
+        }
+        Ok(grants.into_iter().collect())
+    }
+
+    /// First ids of the grants that these are nested in, by their own first ids.
+    fn first_parents(
+        &self,
+        grants: &[(GrantId, GrantEntry)],
+    ) -> Result<BTreeMap<GrantId, GrantId>, ViewError> {
+        let nested = grants.iter().filter_map(|(_, entry)| Some((entry.first, entry.conditions.parent?)));
+        let (firsts, parents): (Vec<_>, Vec<_>) = nested.unzip();
+        let keys: Vec<StateKey> = parents.into_iter().map(StateKey::Grant).collect();
+        let mut first_parents = BTreeMap::new();
+        for (first, bytes) in firsts.into_iter().zip(self.view.entries(&keys)?) {
+            let parent: GrantEntry = decode_entry(bytes)?.ok_or(DecodeError::Malformed)?;
+            first_parents.insert(first, parent.first);
+        }
+        Ok(first_parents)
+    }
+
+    /// The key that custodians release for an opening, kept for as long as that is served.
+    fn key_of(&self, opened: Opened, id: GrantId, entry: &GrantEntry) -> Result<GrantedKey, OpeningError> {
+        let generation = entry.generation;
+        let secrets = self.keys.generation(generation).ok_or(OpeningError::NoGeneration { generation })?;
+        let (release, envelope) = self.release(opened.opening, id, entry)?;
+        let key = self.subject(id, entry).open_key(&secrets.sealing, &release, &entry.digests, &envelope)?;
+        self.openings.put(id, Zeroizing::new(key.to_bytes().to_vec()), opened.until);
+        Ok(key)
     }
 
     /// Key shares from custodians until there are enough; each is checked by its digest on the ledger.

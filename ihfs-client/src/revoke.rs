@@ -45,8 +45,8 @@ pub enum RevokeError {
     /// Only the owner revokes.
     #[error("only the owner can revoke")]
     NotOwn,
-    /// The path is a part of a record that is granted as a whole; nothing was changed.
-    #[error("{reader} may read {wider}, which holds this path; nothing was revoked")]
+    /// The path is, or was, a part of a record that is granted as a whole; nothing was changed.
+    #[error("{reader} may read {wider}, which holds or held this path; nothing was revoked")]
     Wider {
         /// The reader.
         reader: Handle,
@@ -102,7 +102,7 @@ impl Client {
         let spot = self.resolve(location)?;
         let member = self.member_of(reader)?;
         if self.live_grants_to(&[spot.record.id], member)?.is_empty() {
-            return Err(RevokeError::NothingGranted { reader: reader.clone() });
+            return Err(self.nothing_granted(spot.record, reader, member));
         }
         if !spot.path.is_empty() {
             let top = path[..path.len() - spot.path.len()].to_vec();
@@ -122,6 +122,17 @@ impl Client {
         let Some(entry) = entry else { return Err(unknown) };
         let record = self.own_record(entry.conditions.record)?;
         self.end(record, entry.conditions.reader, RevokeTarget::Grant(grant))
+    }
+
+    /// Without a grant on the record, one on a record that it was split out of may still cover older versions.
+    fn nothing_granted(&self, record: Record, reader: &Handle, member: MemberId) -> RevokeError {
+        let reader = reader.clone();
+        let listed = self.within(HOLDINGS_TIME_MAX).holdings(record, member);
+        let path = listed.ok().and_then(|holdings| holdings.wider.into_iter().find_map(|wider| wider.path));
+        match path.and_then(|path| Location::parse(path.as_bytes()).ok()) {
+            Some(wider) => RevokeError::Wider { reader, wider },
+            None => RevokeError::NothingGranted { reader },
+        }
     }
 
     fn end(&self, record: Record, reader: MemberId, target: RevokeTarget) -> Result<Revoked, RevokeError> {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use ihfs_core::codec::{self, DecodeError};
 use ihfs_core::crypto::seal::sealed_length;
 use ihfs_core::grants::{GrantedKey, LABEL_BYTES_MAX};
-use ihfs_core::ids::{ChunkId, MemberId, RecordId, Time, Version};
+use ihfs_core::ids::{ChunkId, GrantId, MemberId, RecordId, Time, Version};
 use ihfs_core::ledger::identity::Role;
 use ihfs_core::ledger::operation::{Conditions, GrantPurpose, Operation};
 use ihfs_core::ledger::state::{MemberEntry, StateKey};
@@ -165,6 +165,19 @@ pub struct Shared {
     pub nested: u64,
     /// Custodians that keep a key share, and how many of them are needed.
     pub custodians: (u64, u64),
+    /// Grants on it that the reader has already and that let him do more or longer: a new one takes nothing away.
+    pub earlier: Vec<EarlierGrant>,
+}
+
+/// A grant that stays beside a new one.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct EarlierGrant {
+    /// The grant.
+    pub grant: String,
+    /// Until when, milliseconds since 1970.
+    pub until: Option<u64>,
+    /// Whether the reader may write by it.
+    pub write: bool,
 }
 
 impl Client {
@@ -399,6 +412,9 @@ impl Client {
             label_blind: label.blind,
             created: None,
         };
+        let before = self.live_grants_to(&[record.id], person.member)?;
+        let more = before.iter().filter(|(_, grant)| gives_more(&grant.conditions, &conditions));
+        let earlier = more.map(|(id, grant)| earlier_grant(*id, &grant.conditions)).collect();
         let operation = self.issue(&new)?;
         let Operation::Grant(grant) = &operation else { unreachable!("issue gives a grant") };
         let (id, counts) = (grant.id(), (grant.custodians.len() as u64, u64::from(grant.threshold)));
@@ -421,6 +437,7 @@ impl Client {
             versions,
             nested,
             custodians: counts,
+            earlier,
         })
     }
 
@@ -444,6 +461,23 @@ impl Client {
         let mut entries = self.view.entries(&[StateKey::Member(self.member())])?;
         decode_entry(entries.pop().flatten())?.ok_or(DecodeError::Malformed.into())
     }
+}
+
+/// Whether a grant lasts longer than a new one, or allows what that does not. Ending it here would begin an epoch and
+/// so close the older versions, which a reader may need: its owner says so by `revoke`.
+fn gives_more(old: &Conditions, new: &Conditions) -> bool {
+    let lasts_longer = match (old.expires, new.expires) {
+        (None, Some(_)) => true,
+        (Some(old), Some(new)) => old > new,
+        (_, None) => false,
+    };
+    let is_wider = new.snapshot.is_some() && old.snapshot.is_none();
+    lasts_longer || (old.write && !new.write) || is_wider
+}
+
+fn earlier_grant(id: GrantId, conditions: &Conditions) -> EarlierGrant {
+    let until = conditions.expires.map(|until| until.0);
+    EarlierGrant { grant: id.to_string(), until, write: conditions.write }
 }
 
 /// The label that was asked for.

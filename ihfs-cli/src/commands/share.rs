@@ -2,11 +2,12 @@
 
 use ihfs_client::client::now;
 use ihfs_client::location::Location;
-use ihfs_client::share::{Person, ShareOptions, Shared};
+use ihfs_client::share::{EarlierGrant, Person, ShareOptions, Shared};
 use ihfs_core::ids::Time;
 
 use crate::args::sharing::Share;
 use crate::ask::AskError;
+use crate::commands::grants::GRANT_DIGITS;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::location;
@@ -104,14 +105,26 @@ impl Report for Shared {
         let renamed = self.label_in_use.as_ref().map_or_else(String::new, |label| {
             format!("\"{}\" is what {} has something else of yours as.\n", clean(label), clean(&self.reader))
         });
+        let earlier: String = self.earlier.iter().map(|grant| stays(&self.reader, grant)).collect();
         format!(
             "Shared with {} as \"{}\" until {until}{nested}.\n\
-             It makes {} readable. Keepers of its key shares: {kept}; needed to open it: {needed}.\n{renamed}",
+             It makes {} readable. Keepers of its key shares: {kept}; needed to open it: {needed}.\n{renamed}{earlier}",
             clean(&self.reader),
             clean(&self.label),
             count(self.versions, "version"),
         )
     }
+}
+
+/// A new grant takes nothing away.
+fn stays(reader: &str, grant: &EarlierGrant) -> String {
+    let until = grant.until.map_or_else(|| "revoked".to_owned(), |time| show_time(Time(time)));
+    let may = if grant.write { "read and write" } else { "read" };
+    let digits: String = grant.grant.chars().take(GRANT_DIGITS).collect();
+    format!(
+        "An earlier grant stays: {} may {may} it until {until}. `ihfs revoke --grant {digits}` ends that one.\n",
+        clean(reader),
+    )
 }
 
 #[cfg(test)]

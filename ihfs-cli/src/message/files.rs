@@ -34,6 +34,9 @@ pub(super) fn opening(error: &OpeningError) -> Advice {
             "not-shared",
             "`ihfs received` shows what is shared with you. Ask the owner to share it again.",
         ),
+        OpeningError::NotesAway { .. } => {
+            advice("notes-away", "Custodians cannot be reached: try again later.")
+        }
         OpeningError::NotOpen { .. } => {
             denied("not-open", "`ihfs ls` on its folder opens it; its owner will see that.")
         }

@@ -64,6 +64,10 @@ pub(super) fn audit(error: &AuditError) -> Advice {
         AuditError::Record(error) => files::record(error),
         AuditError::View(error) => network::view(error),
         AuditError::Book(error) => book(error),
+        AuditError::UnlistedGrant { .. } => advice(
+            "unlisted-grant",
+            "Run it again. If it stays, tell the hospital: its ledger contradicts itself.",
+        ),
         AuditError::NotOwn => denied("not-own", "Only the owner sees that."),
     }
 }
