@@ -28,7 +28,7 @@ mod placing;
 mod reading;
 
 use local::Input;
-use reading::{Above, Part, Reading};
+use reading::{Part, Reading};
 
 /// One thing to put.
 #[derive(Clone, Debug)]
@@ -222,9 +222,7 @@ impl<'c> Putting<'c> {
             None => self.open(spot.record, spot.tree, location, within)?,
         };
         self.fill(part, |reading| {
-            inputs
-                .iter()
-                .try_for_each(|(input, at)| reading.read(input, &at.path()[names_above..], Above::Standing))
+            inputs.iter().try_for_each(|(input, at)| reading.read(input, &at.path()[names_above..]))
         })
     }
 
