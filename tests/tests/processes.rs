@@ -194,6 +194,7 @@ fn ctrl_c_in_the_middle_of_put_and_get_leaves_nothing_half_and_a_rerun_goes_on()
     interrupt(&get);
     assert!(was_interrupted(get.wait().unwrap()));
     assert!(!target.exists(), "a name stands only over all its bytes");
+    assert_eq!(fs::read_dir(machine.path("out")).unwrap().count(), 0, "no readable half is left");
     machine.done("ann", &["get", "/large", target.to_str().unwrap()]);
     assert!(fs::read(&target).unwrap() == bytes);
     assert_eq!(fs::read_dir(machine.path("out")).unwrap().count(), 1, "nothing temporary is left");

@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ihfs_client::call::Call;
 use ihfs_client::client::Client;
 use ihfs_client::get::{GetOptions, GetReport};
 use ihfs_client::list::Kind;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use crate::args::files::Get;
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::location;
 use crate::output::Report;
 use crate::output::words::{clean, count, size};
@@ -32,13 +34,19 @@ struct Done {
 /// Gets it.
 pub(super) fn run(config: &Config, args: &Get) -> Result<(), Failure> {
     let location = location::parse(&args.location)?;
-    let client = session::open(config)?;
+    let (call, canceller) = Call::default().cancellable();
+    let client = session::open(config)?.under(&call);
     let target = target(&client, &location, &args.target)?;
     let bar = Bar::new(config.output);
     let begun = Instant::now();
-    let report = client.get(&location, &target, GetOptions { overwrite: args.force }, &bar)?;
+    // Without it a signal leaves an unfinished file, which the next run replaces.
+    let interrupt = Interrupt::cancels(canceller).ok();
+    let got = client.get(&location, &target, GetOptions { overwrite: args.force }, &bar);
     drop(bar);
-    config.output.tell(&Done { target, report, seconds: begun.elapsed().as_secs_f64() })
+    if let (Err(_), Some(interrupt)) = (&got, interrupt) {
+        interrupt.end_if_asked();
+    }
+    config.output.tell(&Done { target, report: got?, seconds: begun.elapsed().as_secs_f64() })
 }
 
 /// Where it goes. A folder is not named after itself twice: a run that stopped is gone on with by the same words.
