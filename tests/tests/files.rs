@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ihfs_client::change::ChangeError;
 use ihfs_client::client::Client;
 use ihfs_client::get::{GetError, GetOptions};
 use ihfs_client::history::{HistoryError, Keep, VersionState};
 use ihfs_client::list::Kind;
-use ihfs_client::progress::Silent;
+use ihfs_client::progress::{Progress, Silent};
 use ihfs_client::put::Put;
 use ihfs_core::ids::{Digest, Version};
 use ihfs_core::ledger::identity::Role;
@@ -408,4 +410,35 @@ fn holes_come_back_as_the_zeros_that_they_read_as() {
     let mut part = Vec::new();
     ann.cat(&at("/sparse/middle"), (13 << 20) - 10, 20, &mut part).unwrap();
     assert_eq!(part, [&[0; 10][..], &bytes[..10]].concat());
+}
+
+/// Starts the node anew once so many bytes have come by.
+struct Restarting<'a> {
+    solo: Mutex<&'a mut Solo>,
+    at_bytes: u64,
+    bytes: AtomicU64,
+}
+
+impl Progress for Restarting<'_> {
+    fn advance(&self, bytes: u64) {
+        let before = self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        if (before..before + bytes).contains(&self.at_bytes) {
+            self.solo.lock().unwrap().restart();
+        }
+    }
+}
+
+#[test]
+fn a_put_and_a_get_go_on_when_the_node_is_started_anew_meanwhile() {
+    let mut solo = Solo::new();
+    let ann = solo.join("ann", Role::Patient).connect();
+    let (here, there) = (solo.path().join("large"), solo.path().join("back"));
+    let bytes = bytes_of(1, 64 << 20);
+    fs::write(&here, &bytes).unwrap();
+    let at_bytes = 20 << 20;
+    let restarting = Restarting { solo: Mutex::new(&mut solo), at_bytes, bytes: AtomicU64::new(0) };
+    ann.put(&[Put::path(here, at("/large"))], &restarting).unwrap();
+    restarting.bytes.store(0, Ordering::SeqCst);
+    ann.get(&at("/large"), &there, PLAIN, &restarting).unwrap();
+    assert!(fs::read(&there).unwrap() == bytes);
 }
