@@ -455,3 +455,21 @@ fn a_put_and_a_get_go_on_when_the_node_is_started_anew_meanwhile() {
     ann.get(&at("/large"), &there, PLAIN, &restarting).unwrap();
     assert!(fs::read(&there).unwrap() == bytes);
 }
+
+#[test]
+fn folders_that_are_made_are_of_now_and_a_shared_file_lists_by_its_label() {
+    let solo = Solo::new();
+    let (ann, lee) = (solo.join("ann", Role::Patient), solo.join("dr.lee", Role::Practitioner));
+    let patient = ann.connect();
+    let before = ihfs_client::client::now().0 / 1000;
+    put_bytes(&patient, &solo, b"x", "/a/b/x");
+    for (path, mode) in [("/", 0o700), ("/a", 0o755), ("/a/b", 0o755)] {
+        let stat = patient.stat(&at(path)).unwrap();
+        assert_eq!(stat.mode & 0o7777, mode, "{path}");
+        // The vault came to be with the member, before.
+        assert!(stat.modified.seconds + 60 > before.cast_signed(), "{path}");
+    }
+    let person = patient.look_up(&lee.handle()).unwrap();
+    patient.share(&at("/a/b/x"), &person, &for_treatment()).unwrap();
+    assert_eq!(names(&lee.connect(), &format!("//{}/x", ann.handle())), ["x"]);
+}

@@ -9,12 +9,13 @@ use std::collections::VecDeque;
 use ihfs_core::sealed::{PackWriter, Place, Ref, Sealer};
 use ihfs_core::tree::Found;
 use ihfs_core::tree::edit::{EditError, TreeEdit};
-use ihfs_core::tree::entry::{Content, Entry, Item, Metadata, Mode};
+use ihfs_core::tree::entry::{Content, Entry, Item, Metadata};
 use ihfs_core::tree::file::{ContentError, Extent, FileContentBuilder};
 use ihfs_core::tree::folder::{Folder, FolderMerge};
 use ihfs_core::tree::name::Name;
 
 use super::PutError;
+use crate::change::new_folder;
 use crate::fetch::{FetchError, Fetcher};
 use crate::location::Location;
 use crate::writing::{CommitError, new_item};
@@ -256,8 +257,7 @@ impl<'a> Placing<'a> {
         }
         if let Found::Missing { present } = self.edit.lookup(parents)? {
             for depth in present + 1..=parents.len() {
-                let metadata = Metadata { mode: Mode::from_stat(0o755), ..Metadata::default() };
-                self.edit.create(&path[..depth], new_item(Content::Folder(Folder::EMPTY), metadata))?;
+                self.edit.create(&path[..depth], new_folder())?;
             }
         }
         self.present = parents.to_vec();
