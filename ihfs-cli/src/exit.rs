@@ -21,7 +21,7 @@ Exit codes:
   1  not found: the path, member, grant or device does not exist
   2  error: the message says what failed, why, and what to do
   3  not allowed: no live grant, or the ledger refuses
-Ctrl-C ends a command by that signal, which a shell shows as 130; running it again goes on.
+Ctrl-C ends a command with what a shell shows as 130; running it again goes on.
 
 Passphrases come from a prompt, from --passphrase-file or from --passphrase-fd, never from an argument
 or the environment. Without a terminal, or with --json, nothing is ever asked: what is missing is an error.";

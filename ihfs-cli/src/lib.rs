@@ -13,6 +13,7 @@ mod failure;
 pub mod fuzzing;
 mod hardening;
 mod home_lock;
+mod interrupt;
 mod location;
 mod message;
 mod output;

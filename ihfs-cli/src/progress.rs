@@ -49,6 +49,10 @@ impl Progress for Bar {
         self.0.inc(bytes);
     }
 
+    fn restart(&self) {
+        self.0.reset();
+    }
+
     fn file(&self, path: &str) {
         self.0.set_message(shortened(path));
     }

@@ -7,13 +7,13 @@
 use ihfs_core::ids::{GrantId, RecordId, Version};
 use ihfs_core::ledger::operation::{Conditions, Operation};
 use ihfs_core::tree::edit::{EditError, Overwrite, TreeEdit};
-use ihfs_core::tree::entry::{Content, Item, Metadata, Mode, Moment, NestedRecord};
+use ihfs_core::tree::entry::{Content, Item, NestedRecord};
 use ihfs_core::tree::folder::Folder;
 use ihfs_core::tree::name::Name;
 use ihfs_core::tree::root::Root;
 use ihfs_core::tree::{Found, TreeError};
 
-use crate::client::{Client, now};
+use crate::client::Client;
 use crate::copying::{Copied, copy_into};
 use crate::fetch::{FetchError, Fetcher};
 use crate::location::Location;
@@ -23,7 +23,7 @@ use crate::resolve::{ResolveError, Spot};
 use crate::retry::{LostRace, again};
 use crate::submit::SubmitError;
 use crate::view::ViewError;
-use crate::writing::{CommitError, Committed, Prepared, new_item};
+use crate::writing::{CommitError, Committed, Prepared, made_now, new_item};
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -454,17 +454,9 @@ fn must_own(spot: &Spot, nested: &[RecordId]) -> Result<(), ChangeError> {
     }
 }
 
-fn new_folder() -> Item {
-    let since = std::time::Duration::from_millis(now().0);
-    let moment = Moment::new(since.as_secs().cast_signed(), since.subsec_nanos()).unwrap_or_default();
-    let metadata = Metadata {
-        mode: Mode::from_stat(0o755),
-        modified: moment,
-        changed: moment,
-        born: Some(moment),
-        ..Metadata::default()
-    };
-    new_item(Content::Folder(Folder::EMPTY), metadata)
+/// A folder that is made now, by nobody's wish for other permissions.
+pub(crate) fn new_folder() -> Item {
+    new_item(Content::Folder(Folder::EMPTY), made_now(0o755))
 }
 
 /// Checks what stands where a copy is to be, and takes away what the copy does not go into.

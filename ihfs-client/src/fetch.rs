@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::call::{Call, Cancelled};
 use crate::link::{AskError, Link};
+use crate::retry::{Pauses, may_pass};
 
 /// Most bytes of chunks kept in memory: the pages of a large folder and a window of prefetched content.
 const KEPT_BYTES_MAX: usize = 24 << 20;
@@ -138,7 +139,22 @@ impl Shared {
         self.kept.lock().expect("no panic while it is held")
     }
 
+    /// From the first replica that gives it; from all again where the network carried none of the questions.
     async fn fetch(&self, id: ChunkId) -> Result<Arc<SealedChunk>, FetchError> {
+        let mut pauses = Pauses::under(self.link.call());
+        loop {
+            let fetched = self.fetch_once(id).await;
+            match &fetched {
+                Err(FetchError::Ask { reason, .. }) if may_pass(reason) => {}
+                _ => return fetched,
+            }
+            if !pauses.pause().await {
+                return fetched;
+            }
+        }
+    }
+
+    async fn fetch_once(&self, id: ChunkId) -> Result<Arc<SealedChunk>, FetchError> {
         let mut last = FetchError::Ask { id, reason: Arc::new(AskError::NoNode) };
         for node in &self.replicas {
             match self.fetch_from(*node, id).await {

@@ -1,8 +1,8 @@
 //! Reading: bytes of a file by range, and whole files and folders onto this machine.
 //!
 //! A walk runs ahead of the writer and asks for what comes next. Each file is written beside its place; a few
-//! threads make files durable and put them there, so that the disk's waits overlap. Interrupting it leaves whole
-//! files and temporary ones, which the next run replaces.
+//! threads make files durable and put them there, so that the disk's waits overlap. Cancelling it leaves whole files
+//! alone; killing it temporary ones too, which the next run replaces.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};

@@ -4,16 +4,21 @@
 //! chunk that no kept version needs; nodes then collect them. Roots and deltas stay, so that the history remains
 //! provably complete; they are small. Packs are not rewritten: one is dropped when nothing in it is needed.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ihfs_core::ids::{ChunkId, Epoch, FileId, RecordId, Time, Version};
 use ihfs_core::ledger::state::VersionItem;
 use ihfs_core::pins::{Delta, DeltaError, DeltaReader};
+use ihfs_core::sealed::SealedChunk;
 use ihfs_core::tree::edit::TreeEdit;
 use ihfs_core::tree::entry::{Content, Entry, Item, NestedRecord};
 use ihfs_core::tree::folder::Folder;
 use ihfs_core::tree::name::Name;
+use ihfs_core::tree::reader::TreeReader;
+use ihfs_core::tree::root::{NestedVersions, Root};
 use ihfs_core::tree::{ChunkSource, Found, TreeError};
 use ihfs_proto::ledger::Reason;
 
@@ -205,12 +210,13 @@ impl Client {
     pub fn history(&self, at: &Location) -> Result<Vec<VersionReport>, HistoryError> {
         let mut spot = self.resolve(at)?;
         let versions = self.versions(&spot.record)?;
+        let pins = self.pins_if_dropped(&spot.record, &versions)?;
         let mut reports = Vec::with_capacity(versions.len());
         let mut before = None;
         for window in versions.chunks(PREFETCH_MAX) {
             spot.record.chunks.prefetch(window.iter().map(|item| item.root));
             for item in window {
-                let (state, found) = self.look_back(&mut spot.record, item, &spot.path)?;
+                let (state, found) = self.look_back(&mut spot.record, item, &spot.path, pins.as_ref())?;
                 let changed = found != before;
                 reports.push(version_report(item, state, found.as_ref(), changed));
                 before = found;
@@ -225,10 +231,16 @@ impl Client {
         record: &mut Record,
         version: &VersionItem,
         path: &[Name],
+        pins: Option<&Pins>,
     ) -> Result<(VersionState, Option<Item>), HistoryError> {
         let found = self
             .open_version(record, version.version, version.epoch, version.root)
-            .and_then(|tree| tree.lookup(path).map_err(RecordError::from));
+            .and_then(|tree| look_up_kept(&tree, path, pins));
+        let found = match found {
+            Ok(None) => return Ok((VersionState::Pruned, None)),
+            Ok(Some(found)) => Ok(found),
+            Err(error) => Err(error),
+        };
         match found {
             Ok(Found::Item(item)) => Ok((VersionState::Present, Some(item))),
             Ok(Found::Crossing { item, rest }) if rest.is_empty() => Ok((VersionState::Present, Some(item))),
@@ -255,7 +267,10 @@ impl Client {
         let versions = self.versions(&spot.record)?;
         let old = self.open_old(&mut spot.record, &versions, version)?;
         let not_there = || HistoryError::NotThere { location: at.clone(), version };
-        let item = match old.lookup(&spot.path).map_err(|error| self.explain(error.into(), version))? {
+        let pins = self.pins_if_dropped(&spot.record, &versions)?;
+        let found = look_up_kept(&old, &spot.path, pins.as_ref());
+        let found = found.map_err(|error| self.explain(error, version))?;
+        let item = match found.ok_or(HistoryError::Pruned { version })? {
             Found::Item(item) => item,
             Found::Crossing { item, rest } if rest.is_empty() => item,
             _ => return Err(not_there()),
@@ -266,11 +281,7 @@ impl Client {
             return Ok(report);
         }
         stay_attached(&edit, &spot)?;
-        let mut writing = self.write_record(spot.record.clone())?;
-        for (chunk, size) in self.unpinned(&spot.record, &versions, &subtree(&old, &item), version)? {
-            // Dropped and not yet collected: named again, or the new version would lose it.
-            writing.reuse(chunk, size);
-        }
+        let writing = self.write_record(spot.record.clone())?;
         let attached = newly_nested(&spot.tree, &old, &item)?;
         let committed = self.commit_attached(writing, &edit, &attached)?;
         report.version = Some(committed.version);
@@ -318,21 +329,14 @@ impl Client {
         if is_gone(&error) { HistoryError::Pruned { version } } else { error.into() }
     }
 
-    /// Chunks of a tree that the newest version's pins no longer hold, with their sizes.
-    fn unpinned(
+    /// What is pinned, if anything ever was let go.
+    fn pins_if_dropped(
         &self,
         record: &Record,
         versions: &[VersionItem],
-        tree: &OpenTree,
-        version: Version,
-    ) -> Result<Vec<(ChunkId, u32)>, HistoryError> {
-        if versions.iter().all(|item| item.bytes_dropped == 0) {
-            return Ok(Vec::new());
-        }
-        let pins = self.pins(record, versions)?;
-        let needed = tree.reachable().map_err(|error| self.explain(error.into(), version))?;
-        let missing = needed.into_iter().filter(|chunk| !pins.pinned.contains_key(chunk));
-        Ok(missing.filter_map(|chunk| Some((chunk, *pins.ever.get(&chunk)?))).collect())
+    ) -> Result<Option<Pins>, HistoryError> {
+        let has_dropped = versions.iter().any(|item| item.bytes_dropped > 0);
+        has_dropped.then(|| self.pins(record, versions)).transpose()
     }
 
     /// Lets go of every version of the record that holds `at` but those that `keep` says, the newest, and those
@@ -443,8 +447,47 @@ impl Client {
 struct Pins {
     /// Pinned now, with their stored bytes.
     pinned: BTreeMap<ChunkId, u32>,
-    /// Ever pinned.
-    ever: BTreeMap<ChunkId, u32>,
+}
+
+/// Chunks of a record, and whether one was asked for that is let go. It may be there for a while yet.
+struct Watched<'a> {
+    chunks: &'a Fetcher,
+    pins: &'a Pins,
+    was_let_go: Cell<bool>,
+}
+
+impl ChunkSource for Watched<'_> {
+    type Error = FetchError;
+
+    fn chunk(&self, id: ChunkId) -> Result<Arc<SealedChunk>, FetchError> {
+        self.was_let_go.set(self.was_let_go.get() || !self.pins.pinned.contains_key(&id));
+        self.chunks.chunk(id)
+    }
+}
+
+/// What stood at a path; none when something of it was let go.
+fn look_up_kept(tree: &OpenTree, path: &[Name], pins: Option<&Pins>) -> Result<Option<Found>, RecordError> {
+    let Some(pins) = pins else { return Ok(Some(tree.lookup(path)?)) };
+    let chunks = Watched { chunks: tree.source(), pins, was_let_go: Cell::new(false) };
+    let found = TreeReader::new(tree.root().clone(), &chunks).lookup(path);
+    if chunks.was_let_go.get() {
+        return Ok(None);
+    }
+    let found = found?;
+    if let Found::Item(item) = &found {
+        let mut root = Root { top: item.clone(), ..tree.root().clone() };
+        if !matches!(item.content, Content::Folder(_)) {
+            root.nested = NestedVersions::EMPTY;
+        }
+        let walked = TreeReader::new(root, &chunks).for_each_chunk(&mut |id| {
+            chunks.was_let_go.set(chunks.was_let_go.get() || !pins.pinned.contains_key(&id));
+        });
+        if chunks.was_let_go.get() {
+            return Ok(None);
+        }
+        walked?;
+    }
+    Ok(Some(found))
 }
 
 impl Pins {
@@ -456,7 +499,6 @@ impl Pins {
                 self.pinned.remove(chunk);
             }
         }
-        self.ever.extend(delta.added.iter().map(|(chunk, size)| (*chunk, *size)));
         self.pinned.extend(delta.added);
     }
 }
@@ -754,6 +796,5 @@ mod tests {
         assert_eq!(pins.pinned.len(), 2);
         pins.apply(Delta { added: [(id(1), 10)].into(), dropped: [(id(1), 10), (id(2), 10)].into() }, true);
         assert_eq!(pins.pinned, [(id(1), 10)].into());
-        assert_eq!(pins.ever.len(), 2);
     }
 }

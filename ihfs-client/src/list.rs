@@ -182,7 +182,7 @@ impl Client {
         let entries = match spot.tree.list(&spot.path, from, limit.saturating_add(1))? {
             Listed::Entries(entries) => entries,
             Listed::NotAFolder(_) => {
-                let name = at.path().last().cloned().unwrap_or_else(top_name);
+                let name = at.path().last().cloned().unwrap_or_else(|| top_name(at));
                 vec![Entry { name, item }]
             }
         };
@@ -344,9 +344,13 @@ fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
 }
 
-/// What the top of a vault is listed as, should it be a file.
-fn top_name() -> Name {
-    Name::new(*b"top").expect("a name")
+/// What the top of a record is listed as when it is a file: by its owner's label.
+fn top_name(at: &Location) -> Name {
+    let label = match at {
+        Location::Shared { label, .. } => Name::new(label.as_bytes()).ok(),
+        Location::Own(_) => None,
+    };
+    label.unwrap_or_else(|| Name::new(*b"top").expect("a name"))
 }
 
 #[cfg(test)]

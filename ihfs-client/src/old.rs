@@ -16,7 +16,10 @@ pub(crate) struct OldPieces {
     /// None when no file was there.
     pub(crate) size: Option<u64>,
     sources: BTreeSet<Source>,
-    refs: BTreeMap<(Source, u32, [u8; 32]), Ref>,
+    /// In their order; what `refs` gives is a place in it.
+    pieces: Vec<Ref>,
+    refs: BTreeMap<(Source, u32, [u8; 32]), usize>,
+    has_holes: bool,
 }
 
 impl OldPieces {
@@ -32,10 +35,13 @@ impl OldPieces {
     pub(crate) fn of_content(chunks: &Fetcher, content: &FileContent) -> Result<Self, RecordError> {
         let mut old = Self { size: Some(content.size_bytes()), ..Self::default() };
         for placed in content.extents(chunks, 0..content.size_bytes(), usize::MAX)? {
-            if let Some(piece) = placed.extent.as_piece() {
-                old.sources.insert(piece.source);
-                old.refs.insert((piece.source, piece.size, key_bytes(&piece.key)), piece.clone());
-            }
+            let Some(piece) = placed.extent.as_piece() else {
+                old.has_holes = true;
+                continue;
+            };
+            old.sources.insert(piece.source);
+            old.refs.insert((piece.source, piece.size, key_bytes(&piece.key)), old.pieces.len());
+            old.pieces.push(piece.clone());
         }
         Ok(old)
     }
@@ -45,8 +51,24 @@ impl OldPieces {
         let size = u32::try_from(plaintext.len()).ok()?;
         self.sources.iter().find_map(|source| {
             let key = sealers.get(*source)?.piece_key(Role::Content, plaintext);
-            self.refs.get(&(*source, size, key_bytes(&key))).cloned()
+            self.refs.get(&(*source, size, key_bytes(&key))).map(|place| self.pieces[*place].clone())
         })
+    }
+
+    /// The first pieces of the file.
+    pub(crate) fn first(&self, count: usize) -> &[Ref] {
+        &self.pieces[..count]
+    }
+
+    /// Whether this is the piece at a place.
+    pub(crate) fn is_piece(&self, place: usize, piece: &Ref) -> bool {
+        let is_same = |old: &Ref| (old.source, old.size, &old.key) == (piece.source, piece.size, &piece.key);
+        self.pieces.get(place).is_some_and(is_same)
+    }
+
+    /// Whether its first pieces, so many, are all of it.
+    pub(crate) fn is_all(&self, count: usize) -> bool {
+        self.size.is_some() && !self.has_holes && self.pieces.len() == count
     }
 }
 

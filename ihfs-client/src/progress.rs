@@ -6,6 +6,9 @@ pub trait Progress: Send + Sync {
     fn total(&self, _bytes: u64, _files: u64) {}
     /// Bytes that were dealt with.
     fn advance(&self, _bytes: u64) {}
+
+    /// All is done once more from the beginning: another device was faster.
+    fn restart(&self) {}
     /// The next file, as its path in IHFS.
     fn file(&self, _path: &str) {}
     /// The next step: "reading", "waiting for the ledger".

@@ -28,7 +28,7 @@ mod placing;
 mod reading;
 
 use local::Input;
-use reading::{Above, Part, Reading};
+use reading::{Part, Reading};
 
 /// One thing to put.
 #[derive(Clone, Debug)]
@@ -179,7 +179,14 @@ impl Client {
         must_not_overlap(puts)?;
         let opened = puts.iter().map(|put| Ok((Input::open(&put.source)?, &put.target)));
         let inputs = opened.collect::<Result<Vec<_>, PutError>>()?;
-        again(|| self.put_once(&inputs, progress))
+        let mut attempts = 0;
+        again(|| {
+            attempts += 1;
+            if attempts > 1 {
+                progress.restart();
+            }
+            self.put_once(&inputs, progress)
+        })
     }
 
     fn put_once(
@@ -222,9 +229,7 @@ impl<'c> Putting<'c> {
             None => self.open(spot.record, spot.tree, location, within)?,
         };
         self.fill(part, |reading| {
-            inputs
-                .iter()
-                .try_for_each(|(input, at)| reading.read(input, &at.path()[names_above..], Above::Standing))
+            inputs.iter().try_for_each(|(input, at)| reading.read(input, &at.path()[names_above..]))
         })
     }
 
@@ -249,9 +254,13 @@ impl<'c> Putting<'c> {
         within: Option<RecordId>,
     ) -> Result<Part<'c>, PutError> {
         let sealers = Sealers::new(self.client, record.clone());
-        let writing = self.client.write_record_salted(record, self.random)?;
+        let (writing, read_only) = match self.client.write_record_salted(record.clone(), self.random) {
+            // What stands there may be what is put.
+            Err(CommitError::ReadOnly { .. }) => (self.client.write_nothing(record)?, true),
+            writing => (writing?, false),
+        };
         let edit = TreeEdit::new(tree.root().clone(), tree.source().clone());
-        Ok(Part { location, within, tree, writing, sealers, edit, changed: false })
+        Ok(Part { location, within, tree, writing, read_only, sealers, edit, changed: false })
     }
 
     /// A record that was read into before.

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::link::{AskError, Link};
+use crate::retry::{Pauses, may_pass};
 
 /// Bytes that may be on their way at once: enough for 12 full chunks, which fill a link of 1 Gbit/s at 80 ms.
 const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
@@ -247,7 +248,7 @@ impl Uploader {
         request: chunk::Request,
         subject: &ReceiptSubject,
     ) -> Result<Receipt, UploadError> {
-        let asked = self.link.ask_chunk(node, request, Bytes::new());
+        let asked = ask(&self.link, node, request, Bytes::new());
         let (response, _) = self.link.runtime().block_on(asked)?;
         let chunk::response::Response::Receipt(bytes) = response else {
             return Err(AskError::Malformed { node }.into());
@@ -261,18 +262,39 @@ impl Uploader {
     }
 }
 
+/// Asks until the network carries it: to ask twice what a node has, to send it the same chunk and to have it vouch for
+/// the same change come to what once does.
+async fn ask(
+    link: &Link,
+    node: NodeId,
+    request: chunk::Request,
+    body: Bytes,
+) -> Result<(chunk::response::Response, Bytes), AskError> {
+    let mut pauses = Pauses::under(link.call());
+    loop {
+        let asked = link.ask_chunk(node, request.clone(), body.clone()).await;
+        match &asked {
+            Err(error) if may_pass(error) => {}
+            _ => return asked,
+        }
+        if !pauses.pause().await {
+            return asked;
+        }
+    }
+}
+
 /// Sends what `node` does not have of the batch; gives the bytes sent.
 async fn send_batch(link: &Link, node: NodeId, about: &About, batch: &[Waiting]) -> Result<u64, AskError> {
     let ids: Vec<u8> = batch.iter().flat_map(|waiting| *waiting.id.as_bytes()).collect();
     let has = chunk::request::Request::Has(chunk::Has { chunks: ids.into() });
-    let (response, _) = link.ask_chunk(node, about.ask(has), Bytes::new()).await?;
+    let (response, _) = ask(link, node, about.ask(has), Bytes::new()).await?;
     let chunk::response::Response::Has(bits) = response else { return Err(AskError::Malformed { node }) };
     let missing = batch.iter().enumerate().filter(|(place, _)| !is_set(&bits, *place));
     let put = |waiting: &Waiting| {
         let request = about.ask(chunk::request::Request::Put(chunk::Put {}));
         let (id, body) = (waiting.id, waiting.bytes.clone());
         async move {
-            match link.ask_chunk(node, request, body).await? {
+            match ask(link, node, request, body).await? {
                 (chunk::response::Response::Stored(stored), _) if stored.as_ref() == id.as_bytes() => Ok(()),
                 _ => Err(AskError::Malformed { node }),
             }

@@ -4,6 +4,7 @@
 //! transaction. Until that transaction is final nothing of the commit can be seen; after it, all of it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ihfs_core::codec;
 use ihfs_core::ids::{ChunkId, Epoch, FileId, GrantId, RecordId, Time, Version};
@@ -13,7 +14,7 @@ use ihfs_core::ledger::transaction::{OPERATIONS_MAX, TRANSACTION_BYTES_MAX};
 use ihfs_core::sealed::{PackWriter, Sealer};
 use ihfs_core::tree::TreeError;
 use ihfs_core::tree::edit::{EditError, TreeEdit};
-use ihfs_core::tree::entry::{Content, Item, Metadata};
+use ihfs_core::tree::entry::{Content, Item, Metadata, Mode, Moment};
 use ihfs_core::tree::folder::Folder;
 use ihfs_core::tree::root::{DeviceProgress, NestedVersions, Root, RootError};
 
@@ -147,6 +148,15 @@ impl Client {
         }
         let epoch = record.epoch();
         self.writing(record, Vec::new(), random, epoch)
+    }
+
+    /// A record that this member only reads, to be compared with what it would be.
+    pub(crate) fn write_nothing(&self, record: Record) -> Result<Writing, CommitError> {
+        let epoch = match &record.access {
+            Access::Reader(grant) => grant.entry.epoch,
+            Access::Owner => record.epoch(),
+        };
+        self.writing(record, Vec::new(), rand::random(), epoch)
     }
 
     /// Begins to write a record in a new epoch: who could read it before reads nothing of what follows.
@@ -404,11 +414,19 @@ pub(crate) fn empty_root(record: RecordId) -> Root {
     Root {
         record,
         version: Version(0),
-        top: new_item(Content::Folder(Folder::EMPTY), Metadata::default()),
+        top: new_item(Content::Folder(Folder::EMPTY), made_now(0o700)),
         nested: NestedVersions::EMPTY,
         devices: Vec::new(),
         written: Time(0),
     }
+}
+
+/// What is known of something that this device makes now.
+pub(crate) fn made_now(mode: u32) -> Metadata {
+    let since = Duration::from_millis(now().0);
+    let moment = Moment::new(since.as_secs().cast_signed(), since.subsec_nanos()).unwrap_or_default();
+    let mode = Mode::from_stat(mode);
+    Metadata { mode, modified: moment, changed: moment, born: Some(moment), ..Metadata::default() }
 }
 
 /// An item with a new random id.

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ihfs_client::change::ChangeError;
 use ihfs_client::client::Client;
 use ihfs_client::get::{GetError, GetOptions};
 use ihfs_client::history::{HistoryError, Keep, VersionState};
 use ihfs_client::list::Kind;
-use ihfs_client::progress::Silent;
+use ihfs_client::progress::{Progress, Silent};
 use ihfs_client::put::Put;
 use ihfs_core::ids::{Digest, Version};
 use ihfs_core::ledger::identity::Role;
@@ -347,19 +349,32 @@ fn what_was_removed_or_moved_comes_back_and_the_whole_vault_does() {
 }
 
 #[test]
-fn a_version_let_go_and_brought_back_before_it_was_collected_is_pinned_again() {
+fn a_version_that_was_let_go_is_told_and_does_not_come_back() {
     let solo = Solo::new();
     let ann = solo.join("ann", Role::Patient).connect();
     let (old, new) = (bytes_of(1, 2_000_000), bytes_of(2, 2_000_000));
+    put_bytes(&ann, &solo, b"beside", "/y");
     put_bytes(&ann, &solo, &old, "/x");
     let version = Version(ann.history(&at("/x")).unwrap().last().unwrap().version);
     put_bytes(&ann, &solo, &new, "/x");
+    let states = |path: &str| -> Vec<_> {
+        ann.history(&at(path)).unwrap().into_iter().map(|version| version.state).collect()
+    };
+    assert!(!states("/x").contains(&VersionState::Pruned));
     assert!(ann.prune(&at("/"), Keep::Last(1)).unwrap().bytes_freed > 2_000_000);
-    ann.restore(&at("/x"), version).unwrap();
-    assert_eq!(cat(&ann, "/x"), old);
-    let pruned = ann.prune(&at("/"), Keep::Last(1)).unwrap();
-    assert!(pruned.bytes_freed > 2_000_000, "the other goes, this one stays");
-    assert_eq!(cat(&ann, "/x"), old);
+    // Nodes have not collected it yet: that is not asked.
+    for path in ["/x", "/"] {
+        let refused = ann.restore(&at(path), version);
+        assert!(matches!(refused, Err(HistoryError::Pruned { version: told }) if told == version), "{path}");
+        let states = states(path);
+        assert_eq!(states[version.0 as usize - 1], VersionState::Pruned, "{path}");
+        assert_eq!(states[states.len() - 2..], [VersionState::Present; 2], "{path}");
+    }
+    assert_eq!(cat(&ann, "/x"), new);
+    let kept = ann.history(&at("/x")).unwrap().into_iter().rev().nth(1).unwrap().version;
+    ann.rm(&at("/x"), false).unwrap();
+    ann.restore(&at("/x"), Version(kept)).unwrap();
+    assert_eq!(cat(&ann, "/x"), new);
 }
 
 #[test]
@@ -408,4 +423,53 @@ fn holes_come_back_as_the_zeros_that_they_read_as() {
     let mut part = Vec::new();
     ann.cat(&at("/sparse/middle"), (13 << 20) - 10, 20, &mut part).unwrap();
     assert_eq!(part, [&[0; 10][..], &bytes[..10]].concat());
+}
+
+/// Starts the node anew once so many bytes have come by.
+struct Restarting<'a> {
+    solo: Mutex<&'a mut Solo>,
+    at_bytes: u64,
+    bytes: AtomicU64,
+}
+
+impl Progress for Restarting<'_> {
+    fn advance(&self, bytes: u64) {
+        let before = self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        if (before..before + bytes).contains(&self.at_bytes) {
+            self.solo.lock().unwrap().restart();
+        }
+    }
+}
+
+#[test]
+fn a_put_and_a_get_go_on_when_the_node_is_started_anew_meanwhile() {
+    let mut solo = Solo::new();
+    let ann = solo.join("ann", Role::Patient).connect();
+    let (here, there) = (solo.path().join("large"), solo.path().join("back"));
+    let bytes = bytes_of(1, 64 << 20);
+    fs::write(&here, &bytes).unwrap();
+    let at_bytes = 20 << 20;
+    let restarting = Restarting { solo: Mutex::new(&mut solo), at_bytes, bytes: AtomicU64::new(0) };
+    ann.put(&[Put::path(here, at("/large"))], &restarting).unwrap();
+    restarting.bytes.store(0, Ordering::SeqCst);
+    ann.get(&at("/large"), &there, PLAIN, &restarting).unwrap();
+    assert!(fs::read(&there).unwrap() == bytes);
+}
+
+#[test]
+fn folders_that_are_made_are_of_now_and_a_shared_file_lists_by_its_label() {
+    let solo = Solo::new();
+    let (ann, lee) = (solo.join("ann", Role::Patient), solo.join("dr.lee", Role::Practitioner));
+    let patient = ann.connect();
+    let before = ihfs_client::client::now().0 / 1000;
+    put_bytes(&patient, &solo, b"x", "/a/b/x");
+    for (path, mode) in [("/", 0o700), ("/a", 0o755), ("/a/b", 0o755)] {
+        let stat = patient.stat(&at(path)).unwrap();
+        assert_eq!(stat.mode & 0o7777, mode, "{path}");
+        // The vault came to be with the member, before.
+        assert!(stat.modified.seconds + 60 > before.cast_signed(), "{path}");
+    }
+    let person = patient.look_up(&lee.handle()).unwrap();
+    patient.share(&at("/a/b/x"), &person, &for_treatment()).unwrap();
+    assert_eq!(names(&lee.connect(), &format!("//{}/x", ann.handle())), ["x"]);
 }

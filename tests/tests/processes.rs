@@ -194,9 +194,36 @@ fn ctrl_c_in_the_middle_of_put_and_get_leaves_nothing_half_and_a_rerun_goes_on()
     interrupt(&get);
     assert!(was_interrupted(get.wait().unwrap()));
     assert!(!target.exists(), "a name stands only over all its bytes");
+    assert_eq!(fs::read_dir(machine.path("out")).unwrap().count(), 0, "no readable half is left");
     machine.done("ann", &["get", "/large", target.to_str().unwrap()]);
     assert!(fs::read(&target).unwrap() == bytes);
     assert_eq!(fs::read_dir(machine.path("out")).unwrap().count(), 1, "nothing temporary is left");
+}
+
+#[test]
+fn the_same_get_again_fills_the_folder_that_it_made() {
+    let machine = Machine::new();
+    fs::create_dir_all(machine.path("study/series")).unwrap();
+    for name in ["a", "series/1"] {
+        fs::write(machine.path("study").join(name), name).unwrap();
+    }
+    machine.done("ann", &["put", &machine.text("study"), "/study"]);
+    let target = machine.text("out");
+    let first = machine.json("ann", &["get", "/study", &target]);
+    assert_eq!(first["files_unchanged"].as_u64(), Some(0));
+    fs::remove_file(machine.path("out/series/1")).unwrap();
+    let again = machine.json("ann", &["get", "/study", &target]);
+    assert_eq!((again["files"].as_u64(), again["files_unchanged"].as_u64()), (Some(2), Some(1)));
+    assert_eq!(hashes(&machine.path("out")), hashes(&machine.path("study")));
+    // Into a folder where that is said, and files into any.
+    for _ in 0..2 {
+        machine.done("ann", &["get", "/study", &format!("{target}/")]);
+        machine.done("ann", &["get", "/study/a", &format!("{target}/series")]);
+    }
+    assert_eq!(hashes(&machine.path("out/study")), hashes(&machine.path("study")));
+    assert_eq!(fs::read_to_string(machine.path("out/series/a")).unwrap(), "a");
+    machine.done("ann", &["get", "/study", &machine.text("out/.")]);
+    assert_eq!(fs::read_dir(machine.path("out")).unwrap().count(), 3);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use ihfs_client::list::Kind;
 use ihfs_client::progress::{Progress, Silent};
 use ihfs_client::put::{Put, PutError, PutReport};
 use ihfs_client::share::ShareOptions;
+use ihfs_client::writing::CommitError;
 use ihfs_core::ledger::identity::Role;
 use ihfs_tests::{Person, Scene, at, bytes_of, for_treatment, read_as};
 
@@ -277,4 +278,69 @@ fn folders_that_are_too_many_to_hold_come_back_as_they_were() {
     fs::write(many.join("4/new"), b"new").unwrap();
     assert_eq!(put(&patient, &many, "/in/many").files_unchanged, 4505);
     assert_eq!(read_as(&patient, "/in/many/4/new"), Some(b"new".to_vec()));
+}
+
+#[test]
+fn a_large_folder_fills_one_that_stands_and_leaves_the_rest_of_it() {
+    let scene = Scene::new();
+    let patient = scene.ann.connect();
+    let local = scene.solo.path().join("in");
+    fs::create_dir_all(local.join("below")).unwrap();
+    fs::create_dir(local.join("shared")).unwrap();
+    let standing = ["0100", "0101", "below/x", "shared/y", "zz"];
+    for (seed, name) in standing.iter().enumerate() {
+        fs::write(local.join(name), bytes_of(seed as u8, 3_000)).unwrap();
+    }
+    put(&patient, &local, "/in");
+    share(&scene, "/in/shared", &scene.lee, &for_treatment());
+    let ids = standing.map(|name| patient.stat(&at(&format!("/in/{name}"))).unwrap().file_id);
+    fs::remove_file(local.join("zz")).unwrap();
+    for number in 0..4_500u32 {
+        fs::write(local.join(format!("{number:04}")), bytes_of(9, number as usize % 90)).unwrap();
+    }
+    fs::write(local.join("0101"), bytes_of(1, 3_000)).unwrap();
+    fs::write(local.join("below/x"), bytes_of(7, 700)).unwrap();
+    fs::write(local.join("shared/y"), bytes_of(8, 800)).unwrap();
+    let report = put(&patient, &local, "/in");
+    assert_eq!((report.files, report.files_unchanged, report.records), (4_502, 1, 2));
+    assert_eq!(standing.map(|name| patient.stat(&at(&format!("/in/{name}"))).unwrap().file_id), ids);
+    assert_eq!(patient.stat(&at("/in")).unwrap().entries, Some(4_503));
+    assert_eq!(read_as(&patient, "/in/0100"), Some(bytes_of(9, 10)));
+    assert_eq!(read_as(&patient, "/in/4499"), Some(bytes_of(9, 89)));
+    assert_eq!(read_as(&patient, "/in/below/x"), Some(bytes_of(7, 700)));
+    assert_eq!(read_as(&patient, "/in/zz"), Some(bytes_of(4, 3_000)));
+    assert_eq!(read_as(&scene.lee.connect(), &scene.shared("shared/y")), Some(bytes_of(8, 800)));
+    let again = put(&patient, &local, "/in");
+    assert_eq!((again.version, again.sent_bytes, again.files_unchanged), (None, 0, 4_502));
+}
+
+#[test]
+fn a_file_of_many_pieces_that_grows_or_shrinks_at_its_end_is_put_anew() {
+    let scene = Scene::new();
+    let patient = scene.ann.connect();
+    let file = scene.solo.path().join("large");
+    for megabytes in [9, 12, 4, 4, 0, 1] {
+        let bytes = bytes_of(5, megabytes << 20);
+        fs::write(&file, &bytes).unwrap();
+        put(&patient, &file, "/large");
+        assert!(read_as(&patient, "/large") == Some(bytes), "{megabytes} MiB");
+        assert_eq!(put(&patient, &file, "/large").version, None);
+    }
+}
+
+#[test]
+fn what_may_only_be_read_is_put_where_it_stays_as_it_is() {
+    let scene = Scene::new();
+    let patient = scene.ann.connect();
+    let study = write_study(&scene, 3);
+    put(&patient, &study, "/study");
+    share(&scene, "/study", &scene.lee, &for_treatment());
+    let doctor = scene.lee.connect();
+    let top = scene.shared("study/");
+    let same = put(&doctor, &study, &top);
+    assert_eq!((same.files_unchanged, same.version, same.sent_bytes), (3, None, 0));
+    fs::write(study.join("series/1"), b"other").unwrap();
+    let refused = doctor.put(&[Put::path(&study, at(&top))], &Silent);
+    assert!(matches!(refused, Err(PutError::Commit(CommitError::ReadOnly { .. }))), "{refused:?}");
+    assert_eq!(read_study(&patient, "/study"), study_of(3));
 }

@@ -20,7 +20,7 @@ pub(crate) struct Put {
     /// Files and folders here; "-" is standard input
     #[arg(required = true, value_name = "SOURCE", add = ArgValueCompleter::new(sources))]
     pub(crate) sources: Vec<PathBuf>,
-    /// Where they go in IHFS
+    /// Where they go: a folder becomes it or fills it, a file goes into it; with a slash behind it all goes into it
     #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
     pub(crate) location: OsString,
 }
@@ -53,12 +53,15 @@ pub(crate) struct Cat {
 }
 
 /// `ihfs get`.
+///
+/// A folder becomes TARGET, or fills it: getting it again goes on where it stopped. A file goes into TARGET if that is
+/// a folder. With a slash behind TARGET, and in ".", it stands under its own name.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
     /// File or folder
     #[arg(value_name = "LOCATION", add = ArgValueCompleter::new(locations))]
     pub(crate) location: OsString,
-    /// Where it goes: into it if it is a folder, else as it
+    /// Where it goes: a folder becomes it or fills it, a file goes into it; with a slash behind it all goes into it
     #[arg(default_value = ".", value_name = "TARGET", value_hint = ValueHint::AnyPath)]
     pub(crate) target: PathBuf,
     /// Replace files that stand there and differ

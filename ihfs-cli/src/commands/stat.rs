@@ -45,7 +45,7 @@ impl Report for StatReport {
         lines.line("Pieces", self.pieces);
         lines.line("Chunk", self.cid.as_ref());
         lines.line("Record", Some(&self.record));
-        lines.line("Shared by itself", self.is_record.then_some("yes"));
+        lines.line("Shared by itself", (self.is_record && self.location != "/").then_some("yes"));
         lines.line("Version", Some(self.version));
         lines.line("Key epoch", Some(self.epoch));
         for xattr in &self.xattrs {

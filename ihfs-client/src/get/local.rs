@@ -1,8 +1,8 @@
 //! What `get` writes on this machine: always below a folder that is held open, never through a symbolic link that
 //! lies in the way, and under its own name only once it is durable.
 //!
-//! A file is written beside its place under a temporary name that follows from its own, so that the next run
-//! finds and replaces what an interrupted one left. It is locked meanwhile: two runs never write one file.
+//! A file is written beside its place under a temporary name that follows from its own. A run that fails removes it;
+//! what a killed one left the next run finds and replaces. It is locked meanwhile: two runs never write one file.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -57,9 +57,11 @@ pub(super) enum Standing {
     Folder,
 }
 
-/// A file that is being written beside its place.
+/// A file that is being written beside its place. It goes when this does before it is in its place.
 pub(super) struct Unfinished {
-    folder: Arc<LocalFolder>,
+    /// None once it is in its place.
+    folder: Option<Arc<LocalFolder>>,
+    path: PathBuf,
     name: Name,
     file: File,
     ends_in_hole: bool,
@@ -203,7 +205,8 @@ impl Unfinished {
     /// An empty file beside the place of `name`.
     pub(super) fn create(folder: Arc<LocalFolder>, name: Name) -> Result<Self, GetError> {
         let file = create_temporary(&folder, &name)?;
-        Ok(Self { folder, name, file, ends_in_hole: false, begun_to: 0 })
+        let path = folder.path_of(&name);
+        Ok(Self { folder: Some(folder), path, name, file, ends_in_hole: false, begun_to: 0 })
     }
 
     /// Writes at an offset.
@@ -243,7 +246,7 @@ impl Unfinished {
     }
 
     fn failed(&self) -> impl Fn(std::io::Error) -> GetError + use<> {
-        let path = self.folder.path_of(&self.name);
+        let path = self.path.clone();
         move |source| GetError::Local { path: path.clone(), source }
     }
 }
@@ -251,13 +254,25 @@ impl Unfinished {
 impl Complete {
     /// Bytes and metadata are durable before the name is there.
     pub(super) fn settle(self) -> Result<(), GetError> {
-        let Self { unfinished: Unfinished { folder, name, file, .. }, metadata, replaces } = self;
-        let path = folder.path_of(&name);
-        set_metadata(&file, &metadata).map_err(failed(&path))?;
-        rustix::fs::fsync(&file).map_err(failed(&path))?;
-        folder.put_in_place(&temporary_name(&name), &name, replaces)?;
-        drop(file);
-        LocalFolder::leave(folder)
+        let Self { mut unfinished, metadata, replaces } = self;
+        let Unfinished { folder, path, name, file, .. } = &mut unfinished;
+        set_metadata(&*file, &metadata).map_err(failed(path))?;
+        rustix::fs::fsync(&*file).map_err(failed(path))?;
+        if let Some(folder) = folder {
+            folder.put_in_place(&temporary_name(name), name, replaces)?;
+        }
+        let folder = folder.take();
+        drop(unfinished);
+        folder.map_or(Ok(()), LocalFolder::leave)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            // Still locked: it is nobody else's. What cannot be removed is replaced by the next run.
+            let _ = rustix::fs::unlinkat(&folder.fd, temporary_name(&self.name).as_str(), AtFlags::empty());
+        }
     }
 }
 
@@ -441,10 +456,30 @@ mod tests {
         first.write_at(b"a long beginning", 0).unwrap();
         let second = Unfinished::create(folder.clone(), name("a"));
         assert!(matches!(second, Err(GetError::Busy { .. })));
+        // As a kill leaves it.
+        first.folder = None;
         drop(first);
+        assert!(place.path().join(temporary_name(&name("a"))).exists());
         write(&folder, "a", b"new", false).unwrap();
         assert_eq!(std::fs::read(place.path().join("a")).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_given_up_leaves_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("b"), b"old").unwrap();
+        let folder = LocalFolder::open(place.path(), None).unwrap();
+        let mut begun = Unfinished::create(folder.clone(), name("a")).unwrap();
+        begun.write_at(b"a beginning", 0).unwrap();
+        drop(begun);
+        let mut complete = Unfinished::create(folder.clone(), name("a")).unwrap();
+        complete.write_at(b"all", 0).unwrap();
+        drop(complete.complete(3, metadata(0o600, 0), false).unwrap());
+        assert!(matches!(write(&folder, "b", b"new", false), Err(GetError::Exists { .. })));
+        let left: Vec<_> =
+            std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["b"]);
     }
 
     #[test]

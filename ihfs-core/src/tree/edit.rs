@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::entry::{Content, Entry, Item, Metadata, NestedRecord};
 use super::file::FileContent;
+use super::folder::Folder;
 use super::name::{DEPTH_MAX, Name};
 use super::reader::{Listing, TreeReader, found};
 use super::root::{NestedVersion, NestedVersions, Root};
@@ -208,6 +209,29 @@ impl<S: ChunkSource> TreeEdit<S> {
             Content::Folder(_) => return Err(EditError::IsAFolder),
             Content::Symlink(_) => return Err(EditError::Exists),
         }
+        Ok(())
+    }
+
+    /// Replaces the entries of a folder by those of one that was merged from it, with the same records nested.
+    ///
+    /// # Errors
+    /// [`EditError::NotAFolder`] unless it is a folder, [`EditError::Unwritten`] when it has changes below it, and
+    /// those of the path.
+    pub fn set_entries(&mut self, path: &[Name], entries: Folder) -> Outcome<(), S> {
+        let placed = self.placed(path)?;
+        if placed.below.as_ref().is_some_and(|folder| !folder.changes.is_empty()) {
+            return Err(EditError::Unwritten);
+        }
+        match &mut placed.entry.item.content {
+            Content::Folder(old) => *old = entries,
+            Content::Nested(NestedRecord { record, .. }) => {
+                return Err(EditError::Crossing { record: *record, depth: path.len() });
+            }
+            Content::File(_) | Content::Symlink(_) => {
+                return Err(EditError::NotAFolder { depth: path.len() });
+            }
+        }
+        placed.below = None;
         Ok(())
     }
 
@@ -506,7 +530,6 @@ mod tests {
 
     use super::*;
     use crate::ids::FileId;
-    use crate::tree::folder::Folder;
     use crate::tree::testing::{Memory, file, names, root, sealer};
 
     type Model = BTreeMap<Vec<Name>, Option<u64>>;

@@ -185,15 +185,11 @@ impl<E: Keyed> SortedPages<E> {
         changes: &[Change<'_, E>],
         writer: &mut PackWriter<'_>,
     ) -> Result<Self, TreeError<S::Error>> {
-        assert!(changes.is_sorted_by(|left, right| left.0 < right.0), "changes come in order, each key once");
-        let mut update = Update { source, writer, builder: SequenceBuilder::new() };
-        match &self.top {
-            Some(top) => update.page(top.level, &top.child, changes, None)?,
-            None => update.push_new(changes),
+        let mut merge = SortedMerge::new(self);
+        for (key, change) in changes {
+            merge.change(source, key, change.cloned(), writer)?;
         }
-        let Update { writer, builder, .. } = update;
-        let top = builder.finish(writer).map(|top| lower_top::<E, S>(source, top)).transpose()?;
-        Ok(Self { top })
+        merge.finish(source, writer)
     }
 
     /// Calls `visit` with every difference between `self` (old) and `new`, in order. Pages that are the same on
@@ -288,81 +284,106 @@ impl<E: Keyed> SortedBuilder<E> {
     }
 }
 
-struct Update<'a, 'w, E: Keyed, S> {
-    source: &'a S,
-    writer: &'a mut PackWriter<'w>,
+/// Carries a sorted map over into a new one while changes come in order, with bounded memory. Pages that nothing
+/// falls into are not written again, and most of them not read.
+pub struct SortedMerge<E: Keyed> {
+    old: Cursor<E>,
     builder: SequenceBuilder<E>,
+    last: Option<E::Key>,
 }
 
-impl<E: Keyed, S: ChunkSource> Update<'_, '_, E, S> {
-    /// Carries one old page over. `changes` are those that fall into it: behind the page before it, and up to
-    /// its last key, or without end for the last page. `after` is the last key of the page before it.
-    fn page(
+impl<E: Keyed> SortedMerge<E> {
+    /// Begins with `old` as it is.
+    pub fn new(old: &SortedPages<E>) -> Self {
+        Self { old: Cursor::new(old), builder: SequenceBuilder::new(), last: None }
+    }
+
+    /// Whether no change was made.
+    pub const fn is_unchanged(&self) -> bool {
+        self.last.is_none()
+    }
+
+    /// Puts an item under its key, or removes what stands there. Changes come in ascending order, each key once.
+    ///
+    /// # Errors
+    /// [`TreeError`] when a page cannot be read.
+    pub fn change<S: ChunkSource>(
         &mut self,
-        level: u8,
-        child: &Child<KeySpan<E::Key>>,
-        changes: &[Change<'_, E>],
-        after: Option<&E::Key>,
+        source: &S,
+        key: &E::Key,
+        new: Option<E>,
+        writer: &mut PackWriter<'_>,
     ) -> Result<(), TreeError<S::Error>> {
-        if changes.is_empty() && self.builder.is_aligned(level) {
-            self.builder.push_child(level, child.clone(), self.writer);
-            return Ok(());
+        assert!(self.last.as_ref().is_none_or(|last| last < key), "changes come in order, each key once");
+        self.last = Some(key.clone());
+        self.carry_to(source, key, writer)?;
+        if matches!(self.old.peek(), Some(Pending::Item(item)) if item.key() == key) {
+            self.old.pop();
         }
-        let page = load_behind::<E, S>(self.source, level, child, after)?;
-        self.builder.note_read(&child.1, &page);
-        match page {
-            SequencePage::Leaves(items) => self.merge(items, changes),
-            SequencePage::Children(_, children) => self.children(level - 1, &children, changes, after)?,
+        if let Some(new) = new {
+            self.builder.push(new, writer);
         }
         Ok(())
     }
 
-    fn children<'c>(
+    /// The map after all changes.
+    ///
+    /// # Errors
+    /// [`TreeError`] when a page cannot be read.
+    pub fn finish<S: ChunkSource>(
+        mut self,
+        source: &S,
+        writer: &mut PackWriter<'_>,
+    ) -> Result<SortedPages<E>, TreeError<S::Error>> {
+        while self.old.peek().is_some() {
+            self.carry(source, true, writer)?;
+        }
+        let top = self.builder.finish(writer).map(|top| lower_top::<E, S>(source, top)).transpose()?;
+        Ok(SortedPages { top })
+    }
+
+    /// Carries over what stands before `key`.
+    fn carry_to<S: ChunkSource>(
         &mut self,
-        level: u8,
-        children: &'c [Child<KeySpan<E::Key>>],
-        mut changes: &[Change<'_, E>],
-        mut after: Option<&'c E::Key>,
+        source: &S,
+        key: &E::Key,
+        writer: &mut PackWriter<'_>,
     ) -> Result<(), TreeError<S::Error>> {
-        for (at, child) in children.iter().enumerate() {
-            let is_last = at + 1 == children.len();
-            let count = if is_last {
-                changes.len()
-            } else {
-                changes.partition_point(|(key, _)| **key <= child.0.last)
+        loop {
+            let is_whole = match self.old.peek() {
+                Some(Pending::Item(item)) if item.key() < key => true,
+                // The very last page may end only because nothing followed it.
+                Some(Pending::Page(_, child)) => child.0.last < *key && self.old.pending.len() > 1,
+                Some(Pending::Item(_)) | None => return Ok(()),
             };
-            let (here, behind) = changes.split_at(count);
-            self.page(level, child, here, after)?;
-            changes = behind;
-            after = Some(&child.0.last);
+            self.carry(source, is_whole, writer)?;
+        }
+    }
+
+    /// Carries the next item or page over; opens a page that does not follow as it is.
+    fn carry<S: ChunkSource>(
+        &mut self,
+        source: &S,
+        is_whole: bool,
+        writer: &mut PackWriter<'_>,
+    ) -> Result<(), TreeError<S::Error>> {
+        match self.old.peek() {
+            Some(Pending::Page(level, child)) if is_whole && self.builder.is_aligned(*level) => {
+                self.builder.push_child(*level, child.clone(), writer);
+                self.old.pop();
+            }
+            Some(Pending::Page(..)) => {
+                if let Some((at, page)) = self.old.load_next(source)? {
+                    self.builder.note_read(&at, &page);
+                    self.old.enter(page);
+                }
+            }
+            Some(Pending::Item(_)) => {
+                self.old.take().into_iter().for_each(|item| self.builder.push(item, writer))
+            }
+            None => {}
         }
         Ok(())
-    }
-
-    fn merge(&mut self, items: Vec<E>, mut changes: &[Change<'_, E>]) {
-        for item in items {
-            let before = changes.partition_point(|(key, _)| *key < item.key());
-            self.push_new(&changes[..before]);
-            changes = &changes[before..];
-            match changes.split_first() {
-                Some(((key, change), rest)) if *key == item.key() => {
-                    changes = rest;
-                    if let Some(new) = change {
-                        self.builder.push((*new).clone(), self.writer);
-                    }
-                }
-                _ => self.builder.push(item, self.writer),
-            }
-        }
-        self.push_new(changes);
-    }
-
-    fn push_new(&mut self, changes: &[Change<'_, E>]) {
-        for (_, change) in changes {
-            if let Some(new) = change {
-                self.builder.push((*new).clone(), self.writer);
-            }
-        }
     }
 }
 
@@ -387,7 +408,7 @@ fn load_behind<E: Keyed, S: ChunkSource>(
 }
 
 /// Walks a sorted map from left to right and opens pages only on demand.
-pub(crate) struct Cursor<E: Keyed> {
+pub struct Cursor<E: Keyed> {
     /// What follows, the next one last.
     pending: Vec<Pending<E>>,
     /// Key of the last item or page that was passed.
@@ -400,7 +421,8 @@ enum Pending<E: Keyed> {
 }
 
 impl<E: Keyed> Cursor<E> {
-    pub(crate) fn new(map: &SortedPages<E>) -> Self {
+    /// Begins before the first item.
+    pub fn new(map: &SortedPages<E>) -> Self {
         let top = map.top.iter().map(|top| Pending::Page(top.level, top.child.clone()));
         Self { pending: top.collect(), passed: None }
     }
@@ -429,14 +451,30 @@ impl<E: Keyed> Cursor<E> {
 
     /// Puts the items of the next page in its place.
     fn open<S: ChunkSource>(&mut self, source: &S) -> Result<(), TreeError<S::Error>> {
-        let Some(Pending::Page(level, child)) = self.pending.pop() else { return Ok(()) };
-        match load_behind::<E, S>(source, level, &child, self.passed.as_ref())? {
+        if let Some((_, page)) = self.load_next(source)? {
+            self.enter(page);
+        }
+        Ok(())
+    }
+
+    /// Takes the next page off and reads it.
+    fn load_next<S: ChunkSource>(
+        &mut self,
+        source: &S,
+    ) -> Result<Option<(Ref, SequencePage<E>)>, TreeError<S::Error>> {
+        let Some(Pending::Page(level, child)) = self.pending.pop() else { return Ok(None) };
+        let page = load_behind::<E, S>(source, level, &child, self.passed.as_ref())?;
+        Ok(Some((child.1, page)))
+    }
+
+    /// Goes on with what is in a page.
+    fn enter(&mut self, page: SequencePage<E>) {
+        match page {
             SequencePage::Leaves(items) => self.pending.extend(items.into_iter().rev().map(Pending::Item)),
             SequencePage::Children(level, children) => {
                 self.pending.extend(children.into_iter().rev().map(|child| Pending::Page(level - 1, child)));
             }
         }
-        Ok(())
     }
 
     /// The next page or item, pages before what is in them.
@@ -455,12 +493,37 @@ impl<E: Keyed> Cursor<E> {
         }
     }
 
-    pub(crate) fn next_item<S: ChunkSource>(&mut self, source: &S) -> Result<Option<E>, TreeError<S::Error>> {
+    /// The next item. Each page is read once.
+    ///
+    /// # Errors
+    /// [`TreeError`] when a page cannot be read.
+    pub fn next_item<S: ChunkSource>(&mut self, source: &S) -> Result<Option<E>, TreeError<S::Error>> {
         loop {
             match self.peek() {
                 None => return Ok(None),
                 Some(Pending::Item(_)) => return Ok(self.take()),
                 Some(Pending::Page(..)) => self.open(source)?,
+            }
+        }
+    }
+
+    /// The item with this key, if there is one behind those that were given. Pages before it are not read; keys
+    /// come in ascending order.
+    ///
+    /// # Errors
+    /// [`TreeError`] when a page cannot be read.
+    pub fn find<S: ChunkSource>(
+        &mut self,
+        source: &S,
+        key: &E::Key,
+    ) -> Result<Option<E>, TreeError<S::Error>> {
+        loop {
+            match self.peek() {
+                Some(Pending::Page(_, child)) if child.0.last < *key => self.pop(),
+                Some(Pending::Page(..)) => self.open(source)?,
+                Some(Pending::Item(item)) if item.key() < key => self.pop(),
+                Some(Pending::Item(item)) if item.key() == key => return Ok(self.take()),
+                Some(Pending::Item(_)) | None => return Ok(None),
             }
         }
     }
@@ -660,6 +723,36 @@ mod tests {
                 let fresh = updated(&Folder::EMPTY, &memory, &changes);
                 assert_eq!(shape(&folder, &memory), shape(&fresh, &memory), "seed {seed}, step {step}");
             }
+        }
+    }
+
+    #[test]
+    fn items_looked_for_in_order_are_found_and_each_page_is_read_once() {
+        let memory = Memory::default();
+        let folder = built((0..20_000).map(|number| 2 * number), &memory);
+        memory.reads.set(0);
+        let mut cursor = Cursor::new(&folder);
+        for number in 0..40_010 {
+            let found = cursor.find(&memory, &name(number)).unwrap();
+            let expected = (number % 2 == 0 && number < 40_000).then(|| entry(number, number));
+            assert_eq!(found, expected, "{number}");
+        }
+        let pages = shape(&folder, &memory).len();
+        assert!(memory.reads.get() <= 2 * pages, "{} reads of {pages} pages", memory.reads.get());
+        memory.reads.set(0);
+        let last = Cursor::new(&folder).find(&memory, &name(39_998)).unwrap();
+        assert_eq!(last, Some(entry(39_998, 39_998)));
+        assert!(memory.reads.get() <= 4, "{} reads", memory.reads.get());
+    }
+
+    #[test]
+    #[should_panic(expected = "in order, each key once")]
+    fn a_merge_takes_no_change_twice() {
+        let (memory, sealer) = (Memory::default(), sealer());
+        let mut writer = PackWriter::new(&sealer);
+        let mut merge = SortedMerge::new(&Folder::EMPTY);
+        for _ in 0..2 {
+            merge.change(&memory, &name(1), Some(entry(1, 1)), &mut writer).unwrap();
         }
     }
 
