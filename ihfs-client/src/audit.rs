@@ -152,9 +152,7 @@ impl Client {
         let mut given = Vec::new();
         for asked in all {
             let record = &asked.holder.record;
-            for (grant, granted) in
-                self.grants_of(record.id, record.entry.as_ref().map(|entry| entry.grants))?
-            {
+            for (grant, granted) in self.grants_of(record.id, record.lists)? {
                 let replaced = granted.ended.is_some_and(|end| matches!(end.why, EndReason::Replaced(_)));
                 let readable = asked.holder.readable_by(&granted);
                 if !replaced && !(asked.is_former && readable.is_none()) {
@@ -256,9 +254,9 @@ impl Client {
         paths: &BTreeMap<RecordId, Location>,
     ) -> Result<Vec<AuditItem>, AuditError> {
         let record = &asked.holder.record;
-        let Some(entry) = &record.entry else { return Ok(Vec::new()) };
+        let Some(lists) = record.lists else { return Ok(Vec::new()) };
         let mut openings: Vec<OpeningItem> =
-            self.view.items(ListKey::Openings(record.id), Default::default(), entry.openings)?;
+            self.view.items(ListKey::Openings(record.id), Default::default(), lists.openings)?;
         if asked.is_former {
             let epochs = asked.holder.epochs();
             openings.retain(|opening| epochs.contains(&opening.epoch));
@@ -266,7 +264,7 @@ impl Client {
         if openings.is_empty() {
             return Ok(Vec::new());
         }
-        let grants: BTreeMap<_, _> = self.grants_of(record.id, Some(entry.grants))?.into_iter().collect();
+        let grants: BTreeMap<_, _> = self.grants_of(record.id, Some(lists))?.into_iter().collect();
         let item = |opening: &OpeningItem| {
             let purpose = grants.get(&opening.grant).map(|grant| grant.conditions.purpose);
             Some(AuditItem {
