@@ -20,6 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
     check::<state::GrantItem>(bytes);
     check::<state::LineageEntry>(bytes);
     check::<state::MemberEntry>(bytes);
+    check::<state::MemberLists>(bytes);
     check::<state::NodeEntry>(bytes);
     check::<state::OpeningEntry>(bytes);
     check::<state::OpeningItem>(bytes);
@@ -27,6 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
     check::<state::ReceivedItem>(bytes);
     check::<state::RecordEntry>(bytes);
     check::<state::RecordItem>(bytes);
+    check::<state::RecordLists>(bytes);
     check::<state::RememberedTransaction>(bytes);
     check::<state::SpentInvite>(bytes);
     check::<state::VersionItem>(bytes);

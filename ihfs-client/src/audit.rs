@@ -165,9 +165,7 @@ impl Client {
         let mut given = Vec::new();
         for asked in all {
             let record = &asked.holder.record;
-            for (grant, granted) in
-                self.grants_of(record.id, record.entry.as_ref().map(|entry| entry.grants))?
-            {
+            for (grant, granted) in self.grants_of(record.id, record.lists)? {
                 let is_replaced = granted.ended.is_some_and(|end| matches!(end.why, EndReason::Replaced(_)));
                 let readable = asked.holder.readable_by(&granted);
                 let is_closed = asked.is_former && readable.is_none();
@@ -270,9 +268,9 @@ impl Client {
         paths: &BTreeMap<RecordId, Location>,
     ) -> Result<Vec<AuditItem>, AuditError> {
         let record = &asked.holder.record;
-        let Some(entry) = &record.entry else { return Ok(Vec::new()) };
+        let Some(lists) = record.lists else { return Ok(Vec::new()) };
         let mut openings: Vec<OpeningItem> =
-            self.view.items(ListKey::Openings(record.id), Default::default(), entry.openings)?;
+            self.view.items(ListKey::Openings(record.id), Default::default(), lists.openings)?;
         if asked.is_former {
             let epochs = asked.holder.epochs();
             openings.retain(|opening| epochs.contains(&opening.epoch));
@@ -280,7 +278,7 @@ impl Client {
         if openings.is_empty() {
             return Ok(Vec::new());
         }
-        let grants: BTreeMap<_, _> = self.grants_of(record.id, Some(entry.grants))?.into_iter().collect();
+        let grants: BTreeMap<_, _> = self.grants_of(record.id, Some(lists))?.into_iter().collect();
         let item = |opening: &OpeningItem| {
             let grant =
                 grants.get(&opening.grant).ok_or(AuditError::UnlistedGrant { grant: opening.grant })?;

@@ -117,17 +117,37 @@ impl Changes {
     }
 
     fn look_at_records(&mut self) -> Result<Vec<Change>, ViewError> {
-        let keys: Vec<StateKey> = self.records.keys().map(|record| StateKey::Record(*record)).collect();
-        let entries = self.client.view.entries(&keys)?;
         let mut changes = Vec::new();
-        for ((record, known), entry) in self.records.iter_mut().zip(entries) {
-            let Some(entry): Option<RecordEntry> = decode_entry(entry)? else { continue };
+        for (record, entry) in self.shown_records()? {
             let now = (entry.head.map_or(Version(0), |head| head.version), entry.epoch);
-            if now != *known {
-                *known = now;
-                changes.push(Change::Head { record: *record, version: now.0, epoch: now.1 });
+            if self.records.insert(record, now) != Some(now) {
+                changes.push(Change::Head { record, version: now.0, epoch: now.1 });
             }
         }
         Ok(changes)
+    }
+
+    /// Entries of the watched records. Those whose grant ended are not shown to this member until it is given again,
+    /// and are left out.
+    fn shown_records(&self) -> Result<Vec<(RecordId, RecordEntry)>, ViewError> {
+        let mut shown: Vec<RecordId> = self.records.keys().copied().collect();
+        loop {
+            let keys: Vec<StateKey> = shown.iter().copied().map(StateKey::Record).collect();
+            let entries = match self.client.view.entries(&keys) {
+                Err(error) => match error.not_shared().and_then(|record| shown.binary_search(&record).ok()) {
+                    Some(place) => {
+                        shown.remove(place);
+                        continue;
+                    }
+                    None => return Err(error),
+                },
+                Ok(entries) => entries,
+            };
+            let both = shown.into_iter().zip(entries);
+            let decoded = both.filter_map(|(record, entry)| {
+                decode_entry(entry).transpose().map(|entry| Ok((record, entry?)))
+            });
+            return decoded.collect();
+        }
     }
 }

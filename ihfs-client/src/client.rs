@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ihfs_core::codec::DecodeError;
 use ihfs_core::crypto::keyring::Keyring;
+use ihfs_core::crypto::sign::SigningKey;
 use ihfs_core::ids::RecordId;
 use ihfs_core::ids::{ChainId, MemberId, NodeId, Time};
 use ihfs_core::ledger::state::{ConsortiumEntry, StateKey};
@@ -110,7 +111,7 @@ impl Client {
             return Err(ConnectError::OtherNetwork { keys: keys.chain, home: parsed.chain });
         }
         let runtime = start_runtime()?;
-        let link = start_link(&runtime, &keys, &parsed)?;
+        let link = start_link(&runtime, &keys.device, &parsed)?;
         let trust = match home.view()? {
             Some(saved) => Trust::from_bytes(&saved)?,
             None => Trust::begin(parsed.chain, &parsed.genesis)?,
@@ -247,10 +248,10 @@ pub(crate) fn start_runtime() -> Result<Runtime, std::io::Error> {
 
 pub(crate) fn start_link(
     runtime: &Runtime,
-    keys: &Keyring,
+    key: &SigningKey,
     parsed: &ParsedNetwork,
 ) -> Result<Link, ConnectError> {
-    let identity = Identity::from_seed(&keys.device.network_seed());
+    let identity = Identity::from_seed(&key.network_seed());
     // A client is asked nothing: whoever asks is told so.
     let (network, _incoming) = runtime.block_on(Network::start(identity, &[], Limits::default()))?;
     let _entered = runtime.enter();

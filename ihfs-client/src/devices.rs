@@ -153,6 +153,7 @@ impl Client {
         if devices.len() == 1 {
             return Err(DeviceError::LastDevice);
         }
+        let records = self.own_lists()?.records.count;
         let generation = entry.generation.next();
         let next = GenerationSecrets::of(seed, generation);
         let remaining = devices.iter().filter(|(id, _)| *id != device);
@@ -171,7 +172,6 @@ impl Client {
                 done?;
             }
         }
-        let records = entry.records.count;
         Ok(DeviceRemoved { device: device.to_string(), this_device, generation: generation.0, records })
     }
 

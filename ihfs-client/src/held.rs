@@ -145,9 +145,9 @@ impl Client {
 
     /// The epochs of the record whose key an opening gave to the reader.
     fn epochs_opened(&self, record: &Record, reader: MemberId) -> Result<BTreeSet<Epoch>, ViewError> {
-        let Some(entry) = &record.entry else { return Ok(BTreeSet::new()) };
+        let Some(lists) = &record.lists else { return Ok(BTreeSet::new()) };
         let openings: Vec<OpeningItem> =
-            self.view.items(ListKey::Openings(record.id), Default::default(), entry.openings)?;
+            self.view.items(ListKey::Openings(record.id), Default::default(), lists.openings)?;
         let by_reader = openings.iter().filter(|opening| opening.reader == reader);
         Ok(by_reader.map(|opening| opening.epoch).collect())
     }

@@ -11,7 +11,7 @@ use ihfs_core::ids::{Epoch, GrantId, MemberId, NodeId, RecordId, Time};
 use ihfs_core::ledger::identity::MemberSealingKey;
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::operation::{Conditions, Custodian, CustodySubject, Grant, Operation};
-use ihfs_core::ledger::state::{GrantEntry, GrantItem, LineageEntry, MemberEntry, StateKey};
+use ihfs_core::ledger::state::{GrantEntry, GrantItem, LineageEntry, MemberEntry, RecordLists, StateKey};
 use ihfs_core::placement::{custodians_wanted, threshold};
 use ihfs_proto::key;
 
@@ -229,7 +229,7 @@ impl Client {
     /// Grants of the record that neither ended nor expired.
     pub(crate) fn live_grants(&self, record: &Record) -> Result<Vec<(GrantId, GrantEntry)>, ViewError> {
         let time = now().max(self.view.trust().time);
-        let grants = self.grants_of(record.id, record.entry.as_ref().map(|entry| entry.grants))?;
+        let grants = self.grants_of(record.id, record.lists)?;
         Ok(grants
             .into_iter()
             .filter(|(_, grant)| grant.ended.is_none() && !grant.is_expired_at(time))
@@ -270,10 +270,10 @@ impl Client {
     pub(crate) fn grants_of(
         &self,
         record: RecordId,
-        list: Option<ihfs_core::ledger::lists::List>,
+        lists: Option<RecordLists>,
     ) -> Result<Vec<(GrantId, GrantEntry)>, ViewError> {
-        let Some(list) = list else { return Ok(Vec::new()) };
-        let items: Vec<GrantItem> = self.view.items(ListKey::Grants(record), Default::default(), list)?;
+        let Some(RecordLists { grants, .. }) = lists else { return Ok(Vec::new()) };
+        let items: Vec<GrantItem> = self.view.items(ListKey::Grants(record), Default::default(), grants)?;
         let given: Vec<GrantId> = items
             .iter()
             .filter_map(|item| match item {

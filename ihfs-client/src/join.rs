@@ -13,7 +13,7 @@ use ihfs_core::ids::{ChainId, DeviceId, Generation, Height, MemberId, NodeId};
 use ihfs_core::invitation::Invitation;
 use ihfs_core::ledger::identity::{DeviceKeys, MemberSealingKey, PRIVATE_NONCE, Role, VAULT_NONCE};
 use ihfs_core::ledger::operation::{Admission, CreateRecord, Operation, RegisterMember};
-use ihfs_core::ledger::state::{MemberEntry, RememberedTransaction, SpentInvite, StateKey};
+use ihfs_core::ledger::state::{MemberEntry, MemberLists, RememberedTransaction, SpentInvite, StateKey};
 use ihfs_core::ledger::transaction::{SignedTransaction, TRANSACTION_FORMAT, Transaction};
 use ihfs_core::members::{Handle, HandleProof};
 use ihfs_core::words::fingerprint_words;
@@ -136,7 +136,7 @@ pub fn check_invitation(invitation: &Invitation) -> Result<(), JoinError> {
     check_time(invitation)?;
     // Whoever only looks needs no name: keys for this question alone.
     let keyring = new_keyring(invitation.chain, &Seed::from_random(rand::random()));
-    let door = knock(&Whereabouts::of(invitation), &keyring)?;
+    let door = knock(&Whereabouts::of(invitation), &keyring.device)?;
     check_unspent(&door.view, invitation)
 }
 
@@ -158,7 +158,7 @@ pub fn join(
     }
     let place = Whereabouts::of(invitation);
     let mut keyring = begun(home, seed, passphrase, place.chain)?;
-    let door = knock(&place, &keyring)?;
+    let door = knock(&place, &keyring.device)?;
     let known = [Some(invitation.handle.clone()), handle_in(home)];
     let member: Option<MemberEntry> = entry_at(&door.view, StateKey::Member(keyring.member))?;
     let own = match &member {
@@ -209,9 +209,11 @@ pub fn recover(
 ) -> Result<Recovered, JoinError> {
     let mut keyring =
         if drill { new_keyring(place.chain, seed) } else { begun(home, seed, passphrase, place.chain)? };
-    let door = knock(place, &keyring)?;
+    let door = knock(place, &seed.member_key())?;
     let entry: MemberEntry =
         entry_at(&door.view, StateKey::Member(keyring.member))?.ok_or(JoinError::UnknownMember)?;
+    let lists: MemberLists = entry_at(&door.view.as_member(), StateKey::MemberLists(keyring.member))?
+        .ok_or(JoinError::UnknownMember)?;
     keyring.generations = generations(seed, &entry);
     let before = Folder::of(home, &keyring, &entry);
     let sheet = place.handle.as_ref().map(ToString::to_string);
@@ -223,8 +225,8 @@ pub fn recover(
             role: entry.role,
             chain: place.chain.to_string(),
         },
-        records: entry.records.count,
-        received: entry.received.count,
+        records: lists.records.count,
+        received: lists.received.count,
         readable,
         drill,
         folder_of_another: matches!(before, Folder::OfAnother),
@@ -388,12 +390,10 @@ impl Client {
 
     /// Ids of all records of this member, proved complete.
     pub(crate) fn own_records(&self) -> Result<Vec<ihfs_core::ids::RecordId>, ViewError> {
-        let Some(member): Option<MemberEntry> = self.view.entry(StateKey::Member(self.member()))? else {
-            return Ok(Vec::new());
-        };
+        let lists = self.own_lists()?;
         let key = ihfs_core::ledger::lists::ListKey::Records(self.member());
         let items: Vec<ihfs_core::ledger::state::RecordItem> =
-            self.view.items(key, Default::default(), member.records)?;
+            self.view.items(key, Default::default(), lists.records)?;
         Ok(items.into_iter().map(|item| item.record).collect())
     }
 }
@@ -411,8 +411,9 @@ fn new_keyring(chain: ChainId, seed: &Seed) -> Keyring {
     }
 }
 
-/// Reaches a node as a guest and verifies its ledger from the fingerprint.
-fn knock(place: &Whereabouts, keyring: &Keyring) -> Result<Door, JoinError> {
+/// Reaches a node and verifies its ledger from the fingerprint: as a guest by the key of a device that is not on it
+/// yet, as the member by the member key.
+fn knock(place: &Whereabouts, key: &SigningKey) -> Result<Door, JoinError> {
     let runtime = start_runtime().map_err(ConnectError::from)?;
     let mut parsed = ParsedNetwork {
         chain: place.chain,
@@ -421,7 +422,7 @@ fn knock(place: &Whereabouts, keyring: &Keyring) -> Result<Door, JoinError> {
         handle: None,
         owner: None,
     };
-    let link = start_link(&runtime, keyring, &parsed)?;
+    let link = start_link(&runtime, key, &parsed)?;
     let genesis = join::request::Request::Genesis(join::Genesis {});
     let join::response::Response::Genesis(genesis) = link.ask_join(genesis, ANSWER_TIME_MAX)? else {
         let node = parsed.nodes.first().map(|(node, _)| *node);

@@ -156,9 +156,7 @@ impl Client {
 
     /// The record's grants that nothing ended; also those whose time is over: they end with their parents.
     fn grants_not_ended(&self, record: RecordId) -> Result<Vec<(GrantId, GrantEntry)>, ViewError> {
-        let entry: Option<ihfs_core::ledger::state::RecordEntry> =
-            self.view.entry(StateKey::Record(record))?;
-        let grants = self.grants_of(record, entry.map(|entry| entry.grants))?;
+        let grants = self.grants_of(record, self.view.entry(StateKey::RecordLists(record))?)?;
         Ok(grants.into_iter().filter(|(_, grant)| grant.ended.is_none()).collect())
     }
 

@@ -177,10 +177,9 @@ impl Client {
 
     /// Grants to this member that neither ended nor expired; proved complete.
     pub(crate) fn live_received(&self) -> Result<Vec<(GrantId, GrantEntry)>, ViewError> {
-        let member: MemberEntry =
-            self.view.entry(StateKey::Member(self.member()))?.ok_or(DecodeError::Malformed)?;
         let key = ListKey::Received(self.member());
-        let items: Vec<ReceivedItem> = self.view.items(key, Default::default(), member.received)?;
+        let received = self.own_lists()?.received;
+        let items: Vec<ReceivedItem> = self.view.items(key, Default::default(), received)?;
         let keys: Vec<StateKey> = items.iter().map(|item| StateKey::Grant(item.grant)).collect();
         let time = now().max(self.view.trust().time);
         let mut live = Vec::new();

@@ -7,14 +7,16 @@ use ihfs_core::codec::DecodeError;
 use ihfs_core::crypto::derive::{RecordKey, RootKey};
 use ihfs_core::grants::GrantedKey;
 use ihfs_core::ids::{ChunkId, Epoch, Generation, GrantId, MemberId, NodeId, RecordId, Version};
-use ihfs_core::ledger::state::{EpochEntry, GrantEntry, Head, RecordEntry, StateKey};
+use ihfs_core::ledger::state::{EpochEntry, GrantEntry, Head, RecordEntry, RecordLists, StateKey};
 use ihfs_core::sealed::{OpenError, SealedChunk, Sealer, Source};
 use ihfs_core::tree::reader::TreeReader;
 use ihfs_core::tree::root::{Root, RootError};
 use ihfs_core::tree::{ChunkSource, TreeError};
+use ihfs_proto::ledger::Reason;
 
 use crate::client::{Client, Places};
 use crate::fetch::{FetchError, Fetcher};
+use crate::link::AskError;
 use crate::view::{ViewError, decode_entry};
 
 /// Why a record was not opened.
@@ -22,7 +24,13 @@ use crate::view::{ViewError, decode_entry};
 pub enum RecordError {
     /// The ledger's word was not had.
     #[error(transparent)]
-    View(#[from] ViewError),
+    View(ViewError),
+    /// Nodes show the record no longer: the grant on it ended or expired.
+    #[error("record {record:?} is no longer shared with you")]
+    NoLongerShared {
+        /// The record.
+        record: RecordId,
+    },
     /// The ledger knows no such record.
     #[error("the ledger knows no record {record:?}")]
     Unknown {
@@ -67,6 +75,12 @@ pub enum RecordError {
     Tree(#[from] TreeError<FetchError>),
 }
 
+impl From<ViewError> for RecordError {
+    fn from(error: ViewError) -> Self {
+        error.not_shared().map_or(Self::View(error), |record| Self::NoLongerShared { record })
+    }
+}
+
 /// How this member may read a record.
 #[derive(Clone, Debug)]
 pub enum Access {
@@ -94,6 +108,8 @@ pub struct Record {
     pub id: RecordId,
     /// The ledger's entry; none before it is created.
     pub entry: Option<RecordEntry>,
+    /// Who was given it and who opened it; none before it is created, and none for a reader.
+    pub lists: Option<RecordLists>,
     /// How this member reads it.
     pub access: Access,
     /// The nodes that keep it.
@@ -109,7 +125,10 @@ pub type OpenTree = TreeReader<Fetcher>;
 impl Client {
     /// The member's own record, which need not exist yet.
     pub(crate) fn own_record(&self, id: RecordId) -> Result<Record, RecordError> {
-        let (entry, places) = self.entry_and_places(id)?;
+        let keys = [StateKey::Record(id), StateKey::RecordLists(id)];
+        let ([entry, lists], places) = self.entries_and_places(keys).map_err(|error| not_own(id, error))?;
+        let entry: Option<RecordEntry> = decode_entry(entry)?;
+        let lists = decode_entry(lists)?;
         let owner = entry.as_ref().map_or(self.member(), |entry| entry.owner);
         if owner != self.member() {
             return Err(RecordError::NotOwn { record: id });
@@ -118,7 +137,7 @@ impl Client {
         let replicas = places.replicas(id, home);
         let chunks = Fetcher::new(&self.link, id, replicas.clone());
         let mut record =
-            Record { id, entry, access: Access::Owner, replicas, chunks, epochs: BTreeMap::new() };
+            Record { id, entry, lists, access: Access::Owner, replicas, chunks, epochs: BTreeMap::new() };
         self.load_epochs(&mut record)?;
         Ok(record)
     }
@@ -126,22 +145,27 @@ impl Client {
     /// A record that somebody shared, through a grant that is open.
     pub(crate) fn shared_record(&self, grant: Arc<OpenGrant>) -> Result<Record, RecordError> {
         let id = grant.entry.conditions.record;
-        let (entry, places) = self.entry_and_places(id)?;
-        let entry = entry.ok_or(RecordError::Unknown { record: id })?;
+        let ([entry], places) = self.entries_and_places([StateKey::Record(id)])?;
+        let entry: RecordEntry = decode_entry(entry)?.ok_or(RecordError::Unknown { record: id })?;
         let replicas = places.replicas(id, entry.home);
         let chunks = Fetcher::new(&self.link, id, replicas.clone());
         let access = Access::Reader(grant);
-        Ok(Record { id, entry: Some(entry), access, replicas, chunks, epochs: BTreeMap::new() })
+        let entry = Some(entry);
+        Ok(Record { id, entry, lists: None, access, replicas, chunks, epochs: BTreeMap::new() })
     }
 
-    /// A record's entry and who keeps records, proved by one block in one round trip.
-    fn entry_and_places(&self, id: RecordId) -> Result<(Option<RecordEntry>, Places), RecordError> {
-        let keys = [StateKey::Record(id), StateKey::Consortium, StateKey::Placement];
+    /// Entries about a record and who keeps records, proved by one block in one round trip.
+    fn entries_and_places<const N: usize>(
+        &self,
+        keys: [StateKey; N],
+    ) -> Result<([Option<Vec<u8>>; N], Places), ViewError> {
+        let keys: Vec<StateKey> =
+            keys.into_iter().chain([StateKey::Consortium, StateKey::Placement]).collect();
         let mut entries = self.view.entries(&keys)?;
         let placement = decode_entry(entries.pop().flatten())?.ok_or(missing())?;
         let consortium = decode_entry(entries.pop().flatten())?.ok_or(missing())?;
-        let entry = decode_entry(entries.pop().flatten())?;
-        Ok((entry, Places { placement, consortium }))
+        let entries = entries.try_into().map_err(|_| missing())?;
+        Ok((entries, Places { placement, consortium }))
     }
 
     fn load_epochs(&self, record: &mut Record) -> Result<(), RecordError> {
@@ -334,6 +358,18 @@ impl Record {
     /// Notes the epoch of a record that is about to be created.
     pub(crate) fn set_epoch(&mut self, epoch: Epoch, entry: EpochEntry) {
         self.epochs.insert(epoch, entry);
+    }
+}
+
+/// Nodes show what only an owner sees to nobody else.
+fn not_own(record: RecordId, error: ViewError) -> RecordError {
+    match &error {
+        ViewError::Ask(AskError::Refused(refusal))
+            if matches!(refusal.reason, Reason::NotAllowed | Reason::NoGrant) =>
+        {
+            RecordError::NotOwn { record }
+        }
+        _ => RecordError::View(error),
     }
 }
 

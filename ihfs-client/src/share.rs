@@ -12,7 +12,7 @@ use ihfs_core::grants::{GrantedKey, LABEL_BYTES_MAX};
 use ihfs_core::ids::{ChunkId, GrantId, MemberId, RecordId, Time, Version};
 use ihfs_core::ledger::identity::Role;
 use ihfs_core::ledger::operation::{Conditions, GrantPurpose, Operation};
-use ihfs_core::ledger::state::{MemberEntry, StateKey};
+use ihfs_core::ledger::state::{MemberEntry, MemberLists, StateKey};
 use ihfs_core::members::{Handle, HandleProof, label_commitment};
 use ihfs_core::sealed::{PACKED_PIECE_MAX, PackWriter};
 use ihfs_core::tree::ChunkSource;
@@ -454,6 +454,11 @@ impl Client {
         }
         let known = book.contact(member);
         known.map_or_else(|| format!("{member:?}"), |contact| contact.proof.handle.to_string())
+    }
+
+    /// The ledger's entry of this member's lists.
+    pub(crate) fn own_lists(&self) -> Result<MemberLists, ViewError> {
+        self.view.entry(StateKey::MemberLists(self.member()))?.ok_or(DecodeError::Malformed.into())
     }
 
     /// The ledger's entry of this member.

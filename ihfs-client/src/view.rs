@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ihfs_core::codec::{self, DecodeError};
 use ihfs_core::crypto::sign::{self, Purpose, Signature};
-use ihfs_core::ids::{BlockId, ChainId, Height, NodeId, Time};
+use ihfs_core::ids::{BlockId, ChainId, Height, NodeId, RecordId, Time};
 use ihfs_core::ledger::block::{FORMAT_VERSION, HEADER_BYTES_MAX, Header};
 use ihfs_core::ledger::certificate::{
     CERTIFICATE_BYTES_MAX, Certificate, CertificateError, Validator, ValidatorSet, freshness_bytes,
@@ -111,6 +111,18 @@ pub enum ViewError {
     List(#[from] ListError),
 }
 
+impl ViewError {
+    /// The record that a node shows no more, because no grant on it is left to this member.
+    pub(crate) fn not_shared(&self) -> Option<RecordId> {
+        match self {
+            Self::Ask(AskError::Refused(refusal)) if refusal.reason == ledger::Reason::NoGrant => {
+                RecordId::try_from(refusal.subject.as_ref()).ok()
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The verified ledger. Clones believe the same.
 #[derive(Clone)]
 pub struct View {
@@ -165,6 +177,12 @@ impl View {
     #[must_use]
     pub fn over(&self, link: Link) -> Self {
         Self { link, ..self.clone() }
+    }
+
+    /// The same ledger, looked at as a member, whose key the link must be of.
+    #[must_use]
+    pub fn as_member(&self) -> Self {
+        Self { as_guest: false, ..self.clone() }
     }
 
     /// What is believed now, to be saved.

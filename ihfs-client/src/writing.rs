@@ -224,7 +224,7 @@ impl Client {
 
     fn must_rotate(&self, record: &Record) -> bool {
         let time = now().max(self.view.trust().time);
-        record.entry.as_ref().and_then(|entry| entry.opened_until).is_some_and(|until| until <= time)
+        record.lists.and_then(|lists| lists.opened_until).is_some_and(|until| until <= time)
     }
 
     /// The entry that an epoch will have once the transaction with these random bytes opens it.
@@ -350,7 +350,7 @@ impl Client {
     fn say_what_moved(&self, prepared: &Prepared) -> Result<(), CommitError> {
         let record = prepared.record;
         let entry: Option<ihfs_core::ledger::state::RecordEntry> =
-            self.view.entry(StateKey::Record(record))?;
+            self.view.entry(StateKey::Record(record)).map_err(RecordError::from)?;
         let Some(entry) = entry else { return Ok(()) };
         if entry.epoch != prepared.live {
             return Err(CommitError::EpochMoved { record, live: entry.epoch });

@@ -10,7 +10,7 @@ use ihfs_core::invitation::Invitation;
 use ihfs_core::ledger::identity::Role;
 use ihfs_core::ledger::lists::{ListError, ListKey};
 use ihfs_core::ledger::proof::ProofError;
-use ihfs_core::ledger::state::MemberEntry;
+use ihfs_core::ledger::state::{MemberEntry, MemberLists};
 use ihfs_net::Conversation;
 use ihfs_node::admin::invite::{INVITE_LIFE, invite};
 use ihfs_proto::join::request::Request as Ask;
@@ -169,6 +169,30 @@ fn the_member_entry_of_somebody_else_is_refused_at_a_recovery() {
     let words = Seed::from_random([9; 32]);
     let failed = recover(&scene.new_home(), &words, PASSPHRASE, &scene.place, false).unwrap_err();
     assert!(matches!(failed, JoinError::View(ViewError::Proof(_))), "{failed}");
+    scene.assert_nothing_set_up();
+}
+
+#[test]
+fn forged_or_missing_lists_of_a_member_are_refused_at_a_recovery() {
+    let scene = Scene::new();
+    let forge = |change: fn(&mut Option<bytes::Bytes>)| {
+        scene.liar.lie_about_ledger(move |_, answer| {
+            let response::Response::Proved(proved) = answer else { return };
+            for entry in &mut proved.entries {
+                let lists = |value: &bytes::Bytes| codec::decode::<MemberLists>(value, 64 << 10).is_ok();
+                if entry.value.as_ref().is_some_and(lists) {
+                    change(&mut entry.value);
+                }
+            }
+        });
+    };
+    forge(|value| *value = Some(codec::encode(&MemberLists::default()).into()));
+    let fewer = scene.recover(true).unwrap_err();
+    forge(|value| *value = None);
+    let missing = scene.recover(false).unwrap_err();
+    for failed in [fewer, missing] {
+        assert!(matches!(failed, JoinError::View(ViewError::Proof(ProofError::WrongLeaf))), "{failed}");
+    }
     scene.assert_nothing_set_up();
 }
 

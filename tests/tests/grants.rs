@@ -15,12 +15,15 @@ use ihfs_client::link::AskError;
 use ihfs_client::openings::InProcess;
 use ihfs_client::progress::Silent;
 use ihfs_client::put::Put;
+use ihfs_client::record::RecordError;
 use ihfs_client::revoke::{REISSUE_TIME_MAX, RevokeError};
 use ihfs_client::share::{ShareError, ShareOptions};
 use ihfs_client::upload::{UploadError, Uploader};
+use ihfs_client::view::ViewError;
 use ihfs_core::crypto::keyring::Keyring;
 use ihfs_core::ids::{ChunkId, DeviceId, RecordId, Version};
 use ihfs_core::ledger::identity::{Role, VAULT_NONCE};
+use ihfs_core::ledger::state::{RecordEntry, RecordLists, StateKey};
 use ihfs_core::sealed::{Place, SealedChunk};
 use ihfs_core::tree::ChunkSource;
 use ihfs_core::tree::edit::Overwrite;
@@ -437,6 +440,33 @@ fn a_version_written_while_access_is_taken_does_not_hold_it_up() {
     assert_eq!((revoked.remaining, revoked.reissued), (1, true));
     assert_eq!(scene.read(&scene.lee, &scene.shared("ct/slice")), None);
     assert_eq!(scene.read(&kim, &scene.shared("ct/slice")), Some(bytes_of(2, 100_000)));
+}
+
+#[test]
+fn a_grant_of_one_version_or_of_later_shows_the_head_and_never_who_else_reads() {
+    let scene = Scene::new();
+    let kim = scene.solo.join("dr.kim", Role::Practitioner);
+    let patient = scene.ann.connect();
+    let tomorrow = Some(now().plus_millis(24 * 60 * 60 * 1000));
+    scene.share("/ct", &ShareOptions { snapshot: true, ..for_treatment() });
+    let person = patient.look_up(&kim.handle()).unwrap();
+    patient.share(&at("/ct"), &person, &ShareOptions { not_before: tomorrow, ..for_treatment() }).unwrap();
+    let record: RecordId = patient.stat(&at("/ct")).unwrap().record.parse().unwrap();
+    for reader in [scene.lee.connect(), kim.connect()] {
+        assert!(reader.view().entry::<RecordEntry>(StateKey::Record(record)).unwrap().is_some());
+        let lists = reader.view().entry::<RecordLists>(StateKey::RecordLists(record));
+        let refused = |error: &ViewError| match error {
+            ViewError::Ask(AskError::Refused(refusal)) => refusal.reason == Reason::NotAllowed,
+            _ => false,
+        };
+        assert!(lists.as_ref().is_err_and(refused), "{lists:?}");
+    }
+    patient.revoke(&at("/ct"), &kim.handle()).unwrap();
+    let told = kim.connect().view().entry::<RecordEntry>(StateKey::Record(record));
+    assert_eq!(
+        RecordError::from(told.unwrap_err()).to_string(),
+        format!("record {record:?} is no longer shared with you")
+    );
 }
 
 #[test]

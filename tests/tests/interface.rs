@@ -217,7 +217,16 @@ fn changes_come_as_the_ledger_decides_them() {
     assert_eq!(second, [Change::Head { record, version: next, epoch }]);
     ann.revoke(&at("/ct"), &scene.lee.handle()).unwrap();
     let third = changes.wait().unwrap();
-    assert!(third.contains(&Change::Ended { grant, record }), "{third:?}");
+    assert_eq!(third, [Change::Ended { grant, record }], "what became of the record is not his to know");
+    scene.put(&ann, "/ct/slice", 3);
+    scene.share("/ct", &for_treatment());
+    let mut fourth = changes.wait().unwrap();
+    if !fourth.iter().any(|change| matches!(change, Change::Head { .. })) {
+        fourth.extend(changes.wait().unwrap());
+    }
+    assert!(fourth.iter().any(|change| matches!(change, Change::Granted { .. })), "{fourth:?}");
+    let newer = |change: &Change| matches!(change, Change::Head { version, .. } if *version > next);
+    assert!(fourth.iter().any(newer), "{fourth:?}");
 }
 
 #[test]

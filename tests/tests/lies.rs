@@ -19,9 +19,11 @@ use ihfs_core::ids::{Height, RecordId, Time};
 use ihfs_core::ledger::block::Header;
 use ihfs_core::ledger::certificate::{Certificate, CertificateError, VoteKind, vote_bytes};
 use ihfs_core::ledger::identity::{Role, VAULT_NONCE};
-use ihfs_core::ledger::lists::ListError;
+use ihfs_core::ledger::lists::{List, ListError};
 use ihfs_core::ledger::proof::ProofError;
-use ihfs_core::ledger::state::{ConsortiumEntry, GrantEntry, MemberEntry, RecordEntry, StateKey};
+use ihfs_core::ledger::state::{
+    ConsortiumEntry, GrantEntry, MemberEntry, MemberLists, RecordEntry, RecordLists, StateKey,
+};
 use ihfs_core::members::HandleProof;
 use ihfs_core::receipt::Receipt;
 use ihfs_core::tree::entry::Content;
@@ -230,6 +232,10 @@ fn a_forged_entry_is_refused_whatever_it_is_about() {
     assert_wrong_leaf(client.view().entry::<RecordEntry>(StateKey::Record(record)));
     forge(&liar, |entry: &mut MemberEntry| entry.key = [7; 32]);
     assert_wrong_leaf(client.view().entry::<MemberEntry>(StateKey::Member(member)));
+    forge(&liar, |lists: &mut MemberLists| lists.records = List::default());
+    assert_wrong_leaf(client.view().entry::<MemberLists>(StateKey::MemberLists(member)));
+    forge(&liar, |lists: &mut RecordLists| lists.openings = List { count: 7, ..List::default() });
+    assert_wrong_leaf(client.view().entry::<RecordLists>(StateKey::RecordLists(record)));
     forge(&liar, |entry: &mut GrantEntry| entry.conditions.write = true);
     assert_wrong_leaf(client.view().entry::<GrantEntry>(StateKey::Grant(grant)));
     forge(&liar, |entry: &mut ConsortiumEntry| entry.policy.opening *= 2);

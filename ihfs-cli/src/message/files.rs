@@ -57,6 +57,7 @@ pub(super) fn record(error: &RecordError) -> Advice {
     match error {
         RecordError::View(error) => network::view(error),
         RecordError::Unknown { .. } => not_found("no-record", "`ihfs ls` shows what there is."),
+        RecordError::NoLongerShared { .. } => denied("no-grant", "Ask the owner to share it again."),
         RecordError::NotOwn { .. } => denied("not-own", "Ask the owner to share it with you."),
         RecordError::NoGeneration { .. } => no_generation(),
         RecordError::OtherVersion { .. } => denied("other-version", "Only that version was shared with you."),

@@ -6,10 +6,11 @@ use crate::codec::{self, DecodeError};
 use crate::ids::{ChainId, Digest, Generation, Height, MemberId, NodeId, Time};
 use crate::ledger::certificate::ValidatorSet;
 use crate::ledger::identity::Role;
-use crate::ledger::lists::List;
 use crate::ledger::operation::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
 use crate::ledger::rules::{RULES_VERSION, Writes};
-use crate::ledger::state::{Clock, ConsortiumEntry, MemberEntry, NodeEntry, Policy, REGIONS_MAX, StateKey};
+use crate::ledger::state::{
+    Clock, ConsortiumEntry, MemberEntry, MemberLists, NodeEntry, Policy, REGIONS_MAX, StateKey,
+};
 use crate::placement::{NODES_MAX, PlacedNode, Placement, Region};
 
 /// Version of the document's bytes.
@@ -113,6 +114,7 @@ impl Genesis {
         for member in &self.members {
             self.check_member(member)?;
             put(StateKey::Member(member.id()), codec::encode(&member.entry()));
+            put(StateKey::MemberLists(member.id()), codec::encode(&MemberLists::default()));
         }
         for node in &self.nodes {
             self.check_node(node)?;
@@ -202,9 +204,6 @@ impl GenesisMember {
             handle: self.handle,
             generation: Generation(0),
             devices: Vec::new(),
-            records: List::default(),
-            received: List::default(),
-            opened: List::default(),
         }
     }
 }

@@ -86,6 +86,10 @@ pub enum StateKey {
     ExpiryCount(u64),
     /// Byte string: a key that is forgotten in an hour.
     ExpiryItem(u64, u32),
+    /// [`MemberLists`].
+    MemberLists(MemberId),
+    /// [`RecordLists`].
+    RecordLists(RecordId),
 }
 
 impl StateKey {
@@ -117,6 +121,8 @@ impl StateKey {
             Self::ExpiryCursor => (21, vec![]),
             Self::ExpiryCount(hour) => (22, vec![hour.to_be_bytes().to_vec()]),
             Self::ExpiryItem(hour, place) => (23, vec![hour.to_be_bytes().to_vec(), number(*place)]),
+            Self::MemberLists(id) => (24, vec![id.as_bytes().to_vec()]),
+            Self::RecordLists(id) => (25, vec![id.as_bytes().to_vec()]),
         };
         let mut bytes = vec![tag];
         bytes.extend(parts.into_iter().flatten());
@@ -234,7 +240,7 @@ pub struct ProposalEntry {
     pub passed: bool,
 }
 
-/// A member.
+/// A member, as everyone may know him: what he does stands in [`MemberLists`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct MemberEntry {
     /// The member key.
@@ -250,6 +256,12 @@ pub struct MemberEntry {
     pub generation: Generation,
     /// Devices that were not removed, ascending.
     pub devices: Vec<DeviceId>,
+}
+
+/// What a member has and does: an entry of its own, since it changes with every grant to him and every opening by
+/// him, which are nobody else's to see. Every member has one from the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct MemberLists {
     /// The member's records.
     pub records: List,
     /// Grants that the member received.
@@ -288,7 +300,7 @@ pub struct NodeEntry {
     pub drained: Option<Height>,
 }
 
-/// A record.
+/// A record, as its readers may know it: whom else it is shared with stands in [`RecordLists`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct RecordEntry {
     /// Whose it is.
@@ -301,15 +313,21 @@ pub struct RecordEntry {
     pub head: Option<Head>,
     /// Bytes of all retained chunks.
     pub bytes: u64,
-    /// When the first of the grants expires that were opened under the live epoch: from then on the
-    /// owner must rotate before anchoring.
-    pub opened_until: Option<Time>,
     /// Versions.
     pub versions: List,
+}
+
+/// Who was given a record and who opened it: an entry of its own, for its owner alone. Every record has one from the
+/// beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
+pub struct RecordLists {
     /// Grants and their ends.
     pub grants: List,
     /// Openings.
     pub openings: List,
+    /// When the first of the grants expires that were opened under the live epoch: from then on the
+    /// owner must rotate before anchoring.
+    pub opened_until: Option<Time>,
 }
 
 /// The newest version of a record.

@@ -1,14 +1,14 @@
 //! Bytes of version 1: pinned by hash, and what does not decode.
 
 use ihfs_core::codec::{self, DecodeError};
-use ihfs_core::ids::{Epoch, GrantId, Height, MemberId, NodeId, OpeningId, RecordId, TransactionId};
+use ihfs_core::ids::{Epoch, GrantId, Height, MemberId, NodeId, OpeningId, RecordId, Time, TransactionId};
 use ihfs_core::ledger::execute;
 use ihfs_core::ledger::genesis::{Genesis, GenesisError, GenesisMember};
 use ihfs_core::ledger::identity::{Invite, PRIVATE_NONCE, Role, VAULT_NONCE};
-use ihfs_core::ledger::lists::ListKey;
+use ihfs_core::ledger::lists::{List, ListKey};
 use ihfs_core::ledger::operation::{Conditions, Operation};
 use ihfs_core::ledger::proof::StateProof;
-use ihfs_core::ledger::state::{EpochEntry, StateKey};
+use ihfs_core::ledger::state::{EpochEntry, MemberLists, RecordLists, StateKey};
 use ihfs_core::ledger::transaction::{SignedTransaction, TRANSACTION_BYTES_MAX, TransactionError};
 use rand::{RngExt, SeedableRng};
 
@@ -53,7 +53,7 @@ fn the_genesis_document_its_chain_and_its_root_are_pinned() {
     let root = execute::genesis_root(&genesis).unwrap();
     let found =
         [short(&genesis.to_bytes()), first_eight(genesis.chain().as_bytes()), first_eight(root.as_bytes())];
-    assert_eq!(found, ["e8474d6186d6559d", "60a565c2cc1f192a", "c9e83487686d060a"]);
+    assert_eq!(found, ["e8474d6186d6559d", "60a565c2cc1f192a", "477aaeb4daa9c2a8"]);
 }
 
 #[test]
@@ -72,11 +72,22 @@ fn the_bytes_of_state_and_list_keys_are_pinned() {
         StateKey::NestedGrant(grant, 7),
         StateKey::Attestation(record, node),
         StateKey::ExpiryItem(8, 9),
+        StateKey::MemberLists(member),
+        StateKey::RecordLists(record),
     ] {
         bytes.extend(key.to_bytes());
     }
     bytes.extend(ListKey::Opened(member).item_key(10));
-    assert_eq!(short(&bytes), "942b906ea72bfe8c");
+    assert_eq!(short(&bytes), "48df64f37664c54c");
+}
+
+#[test]
+fn the_bytes_of_lists_are_pinned() {
+    let (one, other) = (List { count: 1, hash: digest(1) }, List { count: 2, hash: digest(2) });
+    let member = MemberLists { records: one, received: other, opened: List::default() };
+    let record = RecordLists { grants: one, openings: other, opened_until: Some(Time(3)) };
+    let bytes = [codec::encode(&member), codec::encode(&record)];
+    assert_eq!(bytes.map(|bytes| short(&bytes)), ["8b71bb88e1ee3633", "48621fe42382e9d2"]);
 }
 
 /// A patient who shares, revokes and rotates, with a second device.
@@ -102,7 +113,7 @@ fn a_whole_story_ends_in_a_pinned_block_and_state() {
     }
     let found =
         [first_eight(newest.id().as_bytes()), first_eight(ledger.root().as_bytes()), short(&transactions)];
-    assert_eq!(found, ["120908180534e57c", "fb4636e82b8cbfe6", "c220b40c5e78b4bc"]);
+    assert_eq!(found, ["208dcacfb972243b", "a8a93b4156c06c25", "0e31b986856aab47"]);
 }
 
 #[test]

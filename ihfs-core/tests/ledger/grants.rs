@@ -40,7 +40,26 @@ fn a_grant_is_listed_by_the_record_and_by_the_reader() {
     let (world, record, grant) = shared(3);
     let entry = world.grant_entry(grant);
     assert_eq!((entry.threshold, entry.custodians.len()), (2, 3));
-    assert_eq!((world.record(record).grants.count, world.member(DOCTOR).received.count), (1, 1));
+    assert_eq!((world.record_lists(record).grants.count, world.member_lists(DOCTOR).received.count), (1, 1));
+}
+
+#[test]
+fn what_others_see_of_members_and_records_tells_of_no_grant_and_no_opening() {
+    let mut world = World::new(1);
+    let record = world.anchored(PATIENT);
+    let seen = |world: &World| (world.member(PATIENT), world.member(DOCTOR), world.record(record));
+    let before = seen(&world);
+    let grant = world.share(record, DOCTOR);
+    assert_eq!(seen(&world), before);
+    world.open(DOCTOR, grant).unwrap();
+    assert_eq!(seen(&world), before);
+    let (of_record, of_doctor) = (world.record_lists(record), world.member_lists(DOCTOR));
+    assert_eq!((of_record.grants.count, of_record.openings.count), (1, 1));
+    assert_eq!((of_doctor.received.count, of_doctor.opened.count), (1, 1));
+    assert_eq!(of_record.opened_until, world.grant_entry(grant).conditions.expires);
+    world.revoke(record, DOCTOR).unwrap();
+    assert_eq!((world.member(PATIENT), world.member(DOCTOR)), (before.0, before.1));
+    assert_eq!(world.record_lists(record).opened_until, None);
 }
 
 #[test]
@@ -200,7 +219,7 @@ fn a_reader_opens_what_he_was_granted_and_it_is_listed_twice() {
     assert_eq!(of_record, world.ledger.items(ListKey::Opened(DOCTOR.id()), 0, 10));
     let item: OpeningItem = codec::decode(&of_record[0], 1024).unwrap();
     assert_eq!((item.grant, item.version, item.epoch), (grant, Version(1), Epoch(0)));
-    let list = world.record(record).openings;
+    let list = world.record_lists(record).openings;
     assert_eq!(list.verify(of_record.iter().map(Vec::as_slice)), Ok(()));
     assert!(list.verify([]).is_err(), "an opening that is left out is noticed");
 }
@@ -217,7 +236,7 @@ fn an_opening_is_forgotten_when_it_is_no_longer_served_and_stays_listed() {
     world.pass(3 * HOUR);
     world.block(&[]);
     assert!(!there(&world));
-    assert_eq!(world.record(record).openings.count, 1);
+    assert_eq!(world.record_lists(record).openings.count, 1);
 }
 
 #[test]
@@ -231,7 +250,7 @@ fn one_opening_names_many_grants_in_order() {
     grants.sort_unstable();
     let open = |grants: Vec<GrantId>| vec![Operation::Open(Open { grants })];
     world.run(DOCTOR, open(grants.clone())).unwrap();
-    assert_eq!(world.member(DOCTOR).opened.count, 3);
+    assert_eq!(world.member_lists(DOCTOR).opened.count, 3);
     let bad = Err(Refused::BadOpening);
     assert_eq!(world.run(DOCTOR, open(vec![])), bad);
     assert_eq!(world.run(DOCTOR, open(vec![grants[1], grants[0]])), bad);
@@ -252,7 +271,7 @@ fn a_grant_is_not_opened_again_and_again() {
     world.pass(OPENING_PAUSE - 2);
     assert_eq!(world.open(DOCTOR, grant), lately(again));
     world.open(DOCTOR, grant).unwrap();
-    assert_eq!(world.record(record).openings.count, 2);
+    assert_eq!(world.record_lists(record).openings.count, 2);
 }
 
 #[test]
@@ -375,7 +394,7 @@ fn a_grant_is_issued_again_under_the_same_conditions_only() {
         assert_eq!(refused, Err(Refused::OtherConditions { grant }));
     }
     try_grant(&mut world, same, |again| again.replaces = Some(grant)).unwrap();
-    assert_eq!(world.record(record).grants.count, 3);
+    assert_eq!(world.record_lists(record).grants.count, 3);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use ihfs_core::ids::{DeviceId, Epoch, Generation, Height, RecordId, Version};
 use ihfs_core::ledger::identity::{DeviceKeys, Invite, MemberSealingKey, Role};
 use ihfs_core::ledger::operation::{Admission, CreateRecord, Operation, RemoveDevice, SealedSecrets};
 use ihfs_core::ledger::rules::Refused;
-use ihfs_core::ledger::state::{DeviceEntry, EpochEntry, RECORDS_MAX, StateKey};
+use ihfs_core::ledger::state::{DeviceEntry, EpochEntry, MemberLists, RECORDS_MAX, RecordLists, StateKey};
 use ihfs_core::ledger::transaction::OPERATIONS_MAX;
 use serde_bytes::ByteBuf;
 
@@ -124,7 +124,19 @@ fn a_member_registers_and_makes_records_in_one_transaction() {
     let create = CreateRecord { nonce: ihfs_core::ledger::identity::VAULT_NONCE };
     let operations = vec![Operation::RegisterMember(Box::new(registration)), Operation::CreateRecord(create)];
     world.run_by_words(NEW, operations).unwrap();
-    assert_eq!(world.member(NEW).records.count, 1);
+    assert_eq!(world.member_lists(NEW).records.count, 1);
+}
+
+#[test]
+fn members_and_records_have_their_lists_from_the_beginning() {
+    let mut world = World::new(1);
+    world.register(NEW);
+    for member in [Person(1), NEW] {
+        assert_eq!(world.member_lists(member), MemberLists::default());
+    }
+    let create = CreateRecord { nonce: [7; 32] };
+    world.run(NEW, vec![Operation::CreateRecord(create)]).unwrap();
+    assert_eq!(world.record_lists(RecordId::of(NEW.id(), &[7; 32])), RecordLists::default());
 }
 
 #[test]

@@ -135,8 +135,8 @@ fn the_state_of_an_idle_network_does_not_keep_what_is_forgotten() {
     for _ in 0..12 {
         world.block(&[]);
     }
-    // Of each record stay the record, its epoch and its place in the member's list.
-    assert_eq!(world.ledger.entries().len(), before + 20 * 3);
+    // Of each record stay the record, its lists, its epoch and its place in the member's list.
+    assert_eq!(world.ledger.entries().len(), before + 20 * 4);
 }
 
 #[test]

@@ -18,7 +18,9 @@ use ihfs_core::ledger::operation::{
     GrantPurpose, Open, Operation, RegisterMember, Revoke, RevokeTarget, Rotate,
 };
 use ihfs_core::ledger::rules::{Applied, Refused};
-use ihfs_core::ledger::state::{ConsortiumEntry, GrantEntry, MemberEntry, Policy, RecordEntry, StateKey};
+use ihfs_core::ledger::state::{
+    ConsortiumEntry, GrantEntry, MemberEntry, MemberLists, Policy, RecordEntry, RecordLists, StateKey,
+};
 use ihfs_core::ledger::transaction::{SignedTransaction, TRANSACTION_FORMAT, Transaction};
 use ihfs_core::placement::{Placement, PlacementRule, Region, custodians_wanted, threshold};
 use ihfs_core::receipt::{RECEIPT_LIFE_MIN, Receipt, ReceiptSubject};
@@ -185,6 +187,14 @@ impl World {
 
     pub fn record(&self, record: RecordId) -> RecordEntry {
         self.ledger.read(&StateKey::Record(record)).unwrap().unwrap()
+    }
+
+    pub fn member_lists(&self, person: Person) -> MemberLists {
+        self.ledger.read(&StateKey::MemberLists(person.id())).unwrap().unwrap()
+    }
+
+    pub fn record_lists(&self, record: RecordId) -> RecordLists {
+        self.ledger.read(&StateKey::RecordLists(record)).unwrap().unwrap()
     }
 
     pub fn grant_entry(&self, grant: GrantId) -> GrantEntry {

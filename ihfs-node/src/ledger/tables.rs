@@ -9,7 +9,6 @@ use ihfs_core::ledger::certificate::{CERTIFICATE_BYTES_MAX, Certificate, Validat
 use ihfs_core::ledger::execute::{self, Executed, Parent};
 use ihfs_core::ledger::genesis::Genesis;
 use ihfs_core::ledger::lists::{ListItem, ListKey};
-use ihfs_core::ledger::news::News;
 use ihfs_core::ledger::proof::{PageReader, TreeUpdate};
 use ihfs_core::ledger::rules::Writes;
 use ihfs_core::ledger::state::{
@@ -43,8 +42,6 @@ const BLOCKS: TableDefinition<u64, Bytes> = TableDefinition::new("blocks");
 const CERTIFICATES: TableDefinition<u64, Bytes> = TableDefinition::new("certificates");
 /// The next validators by the height of each block that changed them.
 const HANDOVERS: TableDefinition<u64, Bytes> = TableDefinition::new("handovers");
-/// Who was ever granted a record, as record ‖ reader: not part of the state, for who may ask for proofs.
-const READERS: TableDefinition<Bytes, ()> = TableDefinition::new("readers");
 
 pub(super) fn boxed(error: impl Into<redb::Error>) -> Box<redb::Error> {
     Box::new(error.into())
@@ -92,8 +89,7 @@ fn write_founded(
     writing.open_table(CERTIFICATES)?;
     writing.open_table(HANDOVERS)?;
     write_state(writing, writes, tree)?;
-    write_items(writing, &[])?;
-    write_readers(writing, &[])
+    write_items(writing, &[])
 }
 
 /// Takes a block, its certificate and all that it changes, durably and in one step.
@@ -117,7 +113,6 @@ fn write_block(
     let height = block.header.height.0;
     write_state(writing, &applied.writes, tree)?;
     write_items(writing, &applied.items)?;
-    write_readers(writing, &applied.news)?;
     writing.open_table(BLOCKS)?.insert(height, codec::encode(block).as_slice())?;
     writing.open_table(CERTIFICATES)?.insert(height, codec::encode(certificate).as_slice())?;
     if block.header.validators != block.header.next_validators {
@@ -153,23 +148,6 @@ fn write_items(writing: &WriteTransaction, new: &[ListItem]) -> Result<(), redb:
     Ok(())
 }
 
-fn write_readers(writing: &WriteTransaction, news: &[News]) -> Result<(), redb::Error> {
-    let mut readers = writing.open_table(READERS)?;
-    for news in news {
-        if let News::Granted { record, reader, .. } = news {
-            readers.insert(reader_key(*record, *reader).as_slice(), ())?;
-        }
-    }
-    Ok(())
-}
-
-fn reader_key(record: RecordId, reader: MemberId) -> [u8; 64] {
-    let mut key = [0; 64];
-    key[..32].copy_from_slice(record.as_bytes());
-    key[32..].copy_from_slice(reader.as_bytes());
-    key
-}
-
 /// The ledger as it was at one block. Cheap to read from, and never changes.
 pub struct Snapshot {
     entries: ReadOnlyTable<Bytes, Bytes>,
@@ -178,7 +156,6 @@ pub struct Snapshot {
     blocks: ReadOnlyTable<u64, Bytes>,
     certificates: ReadOnlyTable<u64, Bytes>,
     handovers: ReadOnlyTable<u64, Bytes>,
-    readers: ReadOnlyTable<Bytes, ()>,
     parent: Parent,
     newest: Newest,
     header: Option<Header>,
@@ -232,7 +209,6 @@ impl Snapshot {
             blocks: numbered(BLOCKS)?,
             certificates: numbered(CERTIFICATES)?,
             handovers: numbered(HANDOVERS)?,
-            readers: reading.open_table(READERS).map_err(boxed)?,
             parent: Parent::genesis(chain),
             newest: Newest { height: Height(0), block: genesis, time: founded },
             header: None,
@@ -359,14 +335,6 @@ impl Snapshot {
             items.push(item);
         }
         Ok(items)
-    }
-
-    /// Whether this member was ever granted the record.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub fn was_granted(&self, record: RecordId, reader: MemberId) -> Result<bool, LedgerError> {
-        Ok(self.readers.get(reader_key(record, reader).as_slice()).map_err(boxed)?.is_some())
     }
 
     /// Entries whose keys begin with `tag` and 32 bytes after `after`, at most `limit`: ids in ascending order.

@@ -14,7 +14,7 @@ use ihfs_core::ledger::state::{
 };
 use ihfs_net::{Admission, PeerKey};
 
-use crate::ledger::{Decided, Ledger, LedgerError, Snapshot};
+use crate::ledger::{Decided, Ledger, Snapshot};
 
 /// Most peers remembered: all workstations of a large hospital. Beyond it all are looked up anew.
 const REMEMBERED_MAX: usize = 16_384;
@@ -141,57 +141,102 @@ fn is_validator(snapshot: &Snapshot, node: NodeId) -> Result<bool, StateError> {
     Ok(validators.as_slice().iter().any(|validator| validator.node == node))
 }
 
-/// Whether `who` may have the proof of what stands under this key.
+/// Whether something is shown to who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// It is.
+    Yes,
+    /// It is about others.
+    No,
+    /// It is shown to readers of this record, and no grant of his on it is left.
+    NoGrant(RecordId),
+}
+
+impl From<bool> for Shown {
+    fn from(yes: bool) -> Self {
+        if yes { Self::Yes } else { Self::No }
+    }
+}
+
+/// Whether `who` may have the proof of what stands under this key at `time`, by which grants expire.
 ///
 /// # Errors
-/// [`LedgerError`].
-pub fn may_prove(snapshot: &Snapshot, who: Who, key: &[u8]) -> Result<bool, LedgerError> {
+/// [`StateError`].
+pub fn may_prove(snapshot: &Snapshot, who: Who, time: Time, key: &[u8]) -> Result<Shown, StateError> {
     if let Who::Node(_) = who {
-        return Ok(true);
+        return Ok(Shown::Yes);
     }
-    let Some(member) = who.member() else { return Ok(false) };
+    let Some(member) = who.member() else { return Ok(Shown::No) };
     let (Some((tag, _)), first, second) = (key.split_first(), part(key, 1), part(key, 33)) else {
-        return Ok(false);
+        return Ok(Shown::No);
     };
-    match (tag, first, second) {
+    let shown = match (tag, first, second) {
         // Clock, consortium, placement, members and their keys, hospitals, devices, nodes, proposals,
         // invites and transactions are everyone's.
-        (0..=4 | 6 | 7 | 9 | 18..=20, _, _) => Ok(true),
-        (5, Some(of), _) => Ok(MemberId::from_bytes(of) == member),
+        (0..=4 | 6 | 7 | 9 | 18..=20, _, _) => true,
+        // A member's records by number, and his lists.
+        (5 | 24, Some(of), _) => MemberId::from_bytes(of) == member,
         (8, Some(device), _) => {
             let entry: Option<DeviceEntry> =
                 snapshot.read(&StateKey::Device(DeviceId::from_bytes(device)))?;
-            Ok(entry.is_some_and(|entry| entry.member == member))
+            entry.is_some_and(|entry| entry.member == member)
         }
-        (10 | 11 | 17, Some(record), _) => may_see_record(snapshot, member, RecordId::from_bytes(record)),
+        (10 | 11 | 17, Some(record), _) => {
+            return may_see_record(snapshot, member, time, RecordId::from_bytes(record));
+        }
         (12, Some(record), Some(reader)) => {
             let owner = snapshot.owner_of(RecordId::from_bytes(record))?;
-            Ok(owner == Some(member) || MemberId::from_bytes(reader) == member)
+            owner == Some(member) || MemberId::from_bytes(reader) == member
         }
-        (13..=15, Some(grant), _) => may_see_grant(snapshot, member, GrantId::from_bytes(grant)),
-        (16, Some(opening), _) => may_see_opening(snapshot, member, &opening),
-        _ => Ok(false),
-    }
+        (13..=15, Some(grant), _) => may_see_grant(snapshot, member, GrantId::from_bytes(grant))?,
+        (16, Some(opening), _) => may_see_opening(snapshot, member, &opening)?,
+        (25, Some(record), _) => is_own(snapshot, member, RecordId::from_bytes(record))?,
+        _ => false,
+    };
+    Ok(shown.into())
 }
 
 fn part(key: &[u8], from: usize) -> Option<[u8; 32]> {
     key.get(from..from + 32)?.try_into().ok()
 }
 
-/// The owner, and whoever was ever granted it. What does not exist is nobody's secret.
-fn may_see_record(snapshot: &Snapshot, member: MemberId, record: RecordId) -> Result<bool, LedgerError> {
-    match snapshot.owner_of(record)? {
-        None => Ok(true),
-        Some(owner) => Ok(owner == member || snapshot.was_granted(record, member)?),
-    }
+/// The owner alone. What does not exist is nobody's secret.
+fn is_own(snapshot: &Snapshot, member: MemberId, record: RecordId) -> Result<bool, StateError> {
+    Ok(snapshot.owner_of(record)?.is_none_or(|owner| owner == member))
 }
 
-fn may_see_grant(snapshot: &Snapshot, member: MemberId, grant: GrantId) -> Result<bool, LedgerError> {
+/// The owner, and readers with a grant that neither ended nor expired; also before its time, and of one version
+/// alone, since it names the record to them.
+fn may_see_record(
+    snapshot: &Snapshot,
+    member: MemberId,
+    time: Time,
+    record: RecordId,
+) -> Result<Shown, StateError> {
+    if is_own(snapshot, member, record)? {
+        return Ok(Shown::Yes);
+    }
+    let grants = grants_to(snapshot, record, member)?;
+    let is_left = grants.iter().any(|grant| grant.ended.is_none() && !grant.is_expired_at(time));
+    Ok(if is_left { Shown::Yes } else { Shown::NoGrant(record) })
+}
+
+/// The reader's grants on the record that nothing ended, as they are issued now.
+fn grants_to(snapshot: &Snapshot, record: RecordId, reader: MemberId) -> Result<Vec<GrantEntry>, StateError> {
+    let firsts: Option<Vec<GrantId>> = snapshot.read(&StateKey::ReaderGrants(record, reader))?;
+    let current = |first| {
+        let lineage: LineageEntry = snapshot.must(&StateKey::Lineage(first))?;
+        snapshot.must(&StateKey::Grant(lineage.current))
+    };
+    firsts.unwrap_or_default().into_iter().map(current).collect()
+}
+
+fn may_see_grant(snapshot: &Snapshot, member: MemberId, grant: GrantId) -> Result<bool, StateError> {
     let entry: Option<GrantEntry> = snapshot.read(&StateKey::Grant(grant))?;
     Ok(entry.is_none_or(|entry| entry.owner == member || entry.conditions.reader == member))
 }
 
-fn may_see_opening(snapshot: &Snapshot, member: MemberId, opening: &[u8; 32]) -> Result<bool, LedgerError> {
+fn may_see_opening(snapshot: &Snapshot, member: MemberId, opening: &[u8; 32]) -> Result<bool, StateError> {
     let key = StateKey::Opening(ihfs_core::ids::OpeningId::from_bytes(*opening));
     let Some(entry) = snapshot.read::<OpeningEntry>(&key)? else { return Ok(true) };
     if entry.reader == member {
@@ -206,26 +251,17 @@ fn may_see_opening(snapshot: &Snapshot, member: MemberId, opening: &[u8; 32]) ->
     Ok(false)
 }
 
-/// Whether `who` may have the items of this list.
+/// Whether `who` may have the items of this list at `time`: whoever may have the proof of the entry that counts them.
 ///
 /// # Errors
-/// [`LedgerError`].
-pub fn may_list(snapshot: &Snapshot, who: Who, list: ListKey) -> Result<bool, LedgerError> {
-    if let Who::Node(_) = who {
-        return Ok(true);
-    }
-    let Some(member) = who.member() else { return Ok(false) };
-    match list {
-        ListKey::Records(of) | ListKey::Received(of) | ListKey::Opened(of) => Ok(of == member),
-        ListKey::Grants(record) | ListKey::Openings(record) => {
-            Ok(snapshot.owner_of(record)?.is_none_or(|owner| owner == member))
-        }
-        ListKey::Versions(record) => {
-            let owner = snapshot.owner_of(record)?;
-            let reads = || snapshot.read::<Vec<GrantId>>(&StateKey::ReaderGrants(record, member));
-            Ok(owner.is_none_or(|owner| owner == member) || reads()?.is_some())
-        }
-    }
+/// [`StateError`].
+pub fn may_list(snapshot: &Snapshot, who: Who, time: Time, list: ListKey) -> Result<Shown, StateError> {
+    let entry = match list {
+        ListKey::Records(of) | ListKey::Received(of) | ListKey::Opened(of) => StateKey::MemberLists(of),
+        ListKey::Grants(record) | ListKey::Openings(record) => StateKey::RecordLists(record),
+        ListKey::Versions(record) => StateKey::Record(record),
+    };
+    may_prove(snapshot, who, time, &entry.to_bytes())
 }
 
 /// Why a member is not served chunks of a record.
@@ -271,10 +307,7 @@ pub fn standing(
     }
     let opening = snapshot.consortium()?.policy.opening;
     let mut best = Standing::Stranger(NotServed::NoGrant);
-    let firsts: Option<Vec<GrantId>> = snapshot.read(&StateKey::ReaderGrants(record, member))?;
-    for first in firsts.unwrap_or_default() {
-        let lineage: LineageEntry = snapshot.must(&StateKey::Lineage(first))?;
-        let grant: GrantEntry = snapshot.must(&StateKey::Grant(lineage.current))?;
+    for grant in grants_to(snapshot, record, member)? {
         best = better(best, of_grant(&grant, entry.epoch, time, opening));
     }
     Ok(best)

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use ihfs_core::codec;
-use ihfs_core::ids::{Digest, MemberId};
+use ihfs_core::ids::{Digest, MemberId, Time};
 use ihfs_core::ledger::operation::{Admission, Operation};
+use ihfs_core::ledger::state::StateError;
 use ihfs_core::members::{HANDLE_BYTES_MAX, HandleProof};
 use ihfs_net::Message;
 use ihfs_proto::join::request::Request as Ask;
@@ -12,10 +13,10 @@ use ihfs_proto::join::response::Response as Answer;
 use ihfs_proto::join::{Redeem, Request, Response};
 use ihfs_proto::ledger::{Applied, Refusal};
 
-use super::access::Who;
+use super::access::{Shown, Who};
 use super::directory::HandleTaken;
 use super::{Service, blocking, broken, in_turn, malformed, not_allowed};
-use crate::ledger::{LedgerError, Snapshot};
+use crate::ledger::Snapshot;
 
 /// Most bytes of a handle proof.
 const PROOF_BYTES_MAX: usize = HANDLE_BYTES_MAX + 64;
@@ -96,8 +97,9 @@ fn handle_of(admission: &Admission, proof: &[u8]) -> Result<Option<HandleProof>,
     if proof.opens(commitment) { Ok(Some(proof)) } else { Err(malformed("the handle is not the invite's")) }
 }
 
-/// Guests see what they need to join and to recover: clock, consortium, placement, members with their keys,
-/// devices, nodes, invites and transactions.
-fn guest_may_prove(_: &Snapshot, _: Who, key: &[u8]) -> Result<bool, LedgerError> {
-    Ok(matches!(key.first(), Some(0..=4 | 7 | 9 | 19 | 20)))
+/// Guests see what they need to join and to come back: clock, consortium, placement, members with their keys,
+/// devices, nodes, invites and transactions. What a member has and does is told to him alone, who comes with the
+/// member key.
+fn guest_may_prove(_: &Snapshot, _: Who, _: Time, key: &[u8]) -> Result<Shown, StateError> {
+    Ok(matches!(key.first(), Some(0..=4 | 7 | 9 | 19 | 20)).into())
 }

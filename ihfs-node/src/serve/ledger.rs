@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use ihfs_core::codec;
 use ihfs_core::crypto::sign::Purpose;
-use ihfs_core::ids::{Height, MemberId};
+use ihfs_core::ids::{Height, MemberId, Time};
 use ihfs_core::ledger::certificate::freshness_bytes;
 use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::proof;
 use ihfs_core::ledger::rules::Refused;
+use ihfs_core::ledger::state::StateError;
 use ihfs_core::ledger::transaction::SignedTransaction;
 use ihfs_core::members::Handle;
 use ihfs_net::Message;
@@ -21,7 +22,7 @@ use ihfs_proto::ledger::{
 };
 use ihfs_proto::{ITEMS_BYTES_MAX, PROVE_KEYS_MAX};
 
-use super::access::{self, Who};
+use super::access::{self, Shown, Who};
 use super::{
     SUBMIT_TIME_MAX, Service, WAIT_TIME_MAX, blocking, broken, busy, in_turn, malformed, not_allowed,
 };
@@ -99,19 +100,19 @@ impl Service {
         &self,
         who: Who,
         prove: Prove,
-        may: fn(&Snapshot, Who, &[u8]) -> Result<bool, crate::ledger::LedgerError>,
+        may: fn(&Snapshot, Who, Time, &[u8]) -> Result<Shown, StateError>,
     ) -> Result<Proved, Refusal> {
         if prove.keys.len() > PROVE_KEYS_MAX {
             return Err(malformed("too many keys in one request for proofs"));
         }
-        let ledger = Arc::clone(&self.ledger);
+        let (ledger, clock) = (Arc::clone(&self.ledger), self.clock);
         let work = blocking(move || {
             let snapshot = ledger.snapshot();
+            let time = clock.time(&snapshot);
             let mut entries = Vec::with_capacity(prove.keys.len());
             for key in &prove.keys {
-                if !may(&snapshot, who, key).map_err(broken)? {
-                    return Err(not_allowed(key, "this entry is shown to those that it is about"));
-                }
+                let shown = may(&snapshot, who, time, key).map_err(broken)?;
+                check_shown(shown, key, "this entry is shown to those that it is about")?;
                 entries.push(proved_entry(&snapshot, key)?);
             }
             Ok(Proved { block: Some(newest_block(&snapshot)?), entries })
@@ -122,15 +123,12 @@ impl Service {
     async fn items(&self, who: Who, ask: Items) -> Result<ItemList, Refusal> {
         let list: ListKey =
             codec::decode(&ask.list, LIST_KEY_BYTES_MAX).map_err(|_| malformed("not the name of a list"))?;
-        let ledger = Arc::clone(&self.ledger);
+        let (ledger, clock) = (Arc::clone(&self.ledger), self.clock);
         let work = blocking(move || {
             let snapshot = ledger.snapshot();
-            if !access::may_list(&snapshot, who, list).map_err(broken)? {
-                return Err(not_allowed(
-                    &list.to_bytes()[1..],
-                    "this list is shown to those that it is about",
-                ));
-            }
+            let time = clock.time(&snapshot);
+            let shown = access::may_list(&snapshot, who, time, list).map_err(broken)?;
+            check_shown(shown, &list.to_bytes()[1..], "this list is shown to those that it is about")?;
             let end = if ask.end == 0 { u64::MAX } else { ask.end };
             let items = snapshot.items(list, ask.from, end, ITEMS_BYTES_MAX).map_err(broken)?;
             Ok(ItemList { items: items.into_iter().map(Into::into).collect() })
@@ -193,6 +191,16 @@ impl Service {
             Ok(Resolved { member: bytes::Bytes::copy_from_slice(member.as_bytes()), handle_proof })
         });
         in_turn(&self.turns.read, work).await
+    }
+}
+
+fn check_shown(shown: Shown, subject: &[u8], about_others: &str) -> Result<(), Refusal> {
+    match shown {
+        Shown::Yes => Ok(()),
+        Shown::No => Err(not_allowed(subject, about_others)),
+        Shown::NoGrant(record) => {
+            Err(Refusal::new(Reason::NoGrant, record.as_bytes(), "no grant on this record is live"))
+        }
     }
 }
 

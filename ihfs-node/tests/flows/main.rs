@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use ihfs_core::codec;
 use ihfs_core::crypto::sign::{self, Purpose, Signature};
-use ihfs_core::ids::{BlockId, ChunkId, Height, NodeId, RecordId, Time, Version};
+use ihfs_core::ids::{BlockId, ChunkId, Epoch, Generation, Height, NodeId, RecordId, Time, Version};
 use ihfs_core::invitation::Invitation;
 use ihfs_core::ledger::block::{HEADER_BYTES_MAX, Header};
 use ihfs_core::ledger::certificate::{CERTIFICATE_BYTES_MAX, Certificate};
@@ -17,7 +17,7 @@ use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::operation::{Drain, Operation, RegisterNode};
 use ihfs_core::ledger::proof::StateProof;
 use ihfs_core::ledger::rules::OPENING_PAUSE;
-use ihfs_core::ledger::state::{ENTRY_BYTES_MAX, RecordEntry, StateKey};
+use ihfs_core::ledger::state::{ENTRY_BYTES_MAX, GrantEntry, RecordEntry, RecordLists, StateKey};
 use ihfs_core::ledger::transaction::Transaction;
 use ihfs_core::placement::{Placement, PlacementRule, Region};
 use ihfs_core::receipt::{Receipt, ReceiptSubject};
@@ -424,6 +424,93 @@ async fn nobody_fills_or_asks_about_a_record_that_another_will_create() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_gets_a_members_keys_and_nobody_but_the_member_gets_his_lists() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, doctor) = hospital(&twin).await;
+    let guest = Member::over_twin(&twin, &node, 9);
+    let (keys, lists) = (StateKey::Member(patient.id()), StateKey::MemberLists(patient.id()));
+    assert!(guest.prove_as_guest(keys).await.unwrap().is_some());
+    assert!(guest.prove_as_guest(StateKey::MemberKey(patient.id(), Generation(0))).await.unwrap().is_some());
+    assert_eq!(reason(guest.prove_as_guest(lists).await), Reason::NotAllowed);
+    // The conversation of guests tells a member no more.
+    assert_eq!(reason(patient.prove_as_guest(lists).await), Reason::NotAllowed);
+
+    assert!(doctor.prove(keys).await.unwrap().is_some());
+    assert_eq!(reason(doctor.prove(lists).await), Reason::NotAllowed);
+    assert!(patient.prove(lists).await.unwrap().is_some());
+    for list in [ListKey::Records, ListKey::Received, ListKey::Opened].map(|list| list(patient.id())) {
+        assert_eq!(reason(doctor.items(list).await), Reason::NotAllowed);
+        assert!(patient.items(list).await.is_ok());
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_reader_gets_neither_head_nor_lists_and_the_owner_gets_all() {
+    let twin = Twin::new(1);
+    let (_data, node, patient, doctor) = hospital(&twin).await;
+    let record = patient.create([7; 32]).await;
+    patient.save(record, 0, b"sealed bytes").await.unwrap();
+    let of_readers = [
+        StateKey::Record(record),
+        StateKey::Epoch(record, Epoch(0)),
+        StateKey::Attestation(record, node.node),
+    ];
+    let of_owner = [ListKey::Grants(record), ListKey::Openings(record)];
+    let versions = ListKey::Versions(record);
+    let grant = patient.share(record, &doctor, 1).await.unwrap().grant;
+    doctor.open(grant).await.unwrap();
+
+    for key in of_readers {
+        assert!(doctor.prove(key).await.is_ok(), "{key:?}");
+    }
+    assert_eq!(doctor.items(versions).await.unwrap().len(), 1);
+    assert_eq!(reason(doctor.prove(StateKey::RecordLists(record)).await), Reason::NotAllowed);
+    for list in of_owner {
+        assert_eq!(reason(doctor.items(list).await), Reason::NotAllowed);
+    }
+
+    patient.revoke(record, doctor.id()).await;
+    for key in of_readers {
+        assert_eq!(reason(doctor.prove(key).await), Reason::NoGrant, "{key:?}");
+    }
+    assert_eq!(doctor.items(versions).await.unwrap_err().subject, record.as_bytes().as_slice());
+    assert_eq!(reason(doctor.items(versions).await), Reason::NoGrant);
+    assert_eq!(reason(doctor.prove(StateKey::RecordLists(record)).await), Reason::NotAllowed);
+    // That it ended he may prove.
+    let ended: GrantEntry = doctor.proved(StateKey::Grant(grant)).await;
+    assert!(ended.ended.is_some());
+
+    let entry: RecordEntry = patient.proved(StateKey::Record(record)).await;
+    let lists: RecordLists = patient.proved(StateKey::RecordLists(record)).await;
+    let all = [(versions, entry.versions), (of_owner[0], lists.grants), (of_owner[1], lists.openings)];
+    for (list, expected) in all {
+        let items = patient.items(list).await.unwrap();
+        expected.verify(items.iter().map(Bytes::as_ref)).unwrap();
+        assert!(expected.count > 0);
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_whose_grant_expired_gets_no_head_when_no_block_comes() {
+    const HOUR: u64 = 60 * 60_000;
+    let twin = Twin::new(1);
+    let (data, node, patient, doctor) = hospital(&twin).await;
+    let record = patient.create([7; 32]).await;
+    patient.save(record, 0, b"sealed bytes").await.unwrap();
+    let expires = system_clock().plus_millis(HOUR);
+    patient.share_until(record, &doctor, 1, false, Some(expires)).await.unwrap();
+    assert!(doctor.prove(StateKey::Record(record)).await.is_ok());
+    node.shutdown().await;
+    let node = start_by(data.path(), &twin, after_a_shift).await;
+    assert_eq!(reason(doctor.prove(StateKey::Record(record)).await), Reason::NoGrant);
+    assert_eq!(reason(doctor.items(ListKey::Versions(record)).await), Reason::NoGrant);
+    assert!(patient.prove(StateKey::Record(record)).await.is_ok());
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn proofs_and_freshness_verify_and_are_shown_to_those_they_are_about() {
     let twin = Twin::new(1);
     let (_data, node, patient, doctor) = hospital(&twin).await;
@@ -459,7 +546,7 @@ async fn proofs_and_freshness_verify_and_are_shown_to_those_they_are_about() {
         let ledger::response::Response::Refusal(refusal) = doctor.ask_ledger(request).await else {
             panic!("refused")
         };
-        assert_eq!(refusal.reason(), Reason::NotAllowed);
+        assert_eq!(refusal.reason(), Reason::NoGrant);
     }
 
     let nonce = Bytes::from_static(&[5; 32]);

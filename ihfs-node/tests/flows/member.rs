@@ -19,10 +19,12 @@ use ihfs_core::ids::{
 };
 use ihfs_core::invitation::Invitation;
 use ihfs_core::ledger::identity::{DeviceKeys, MemberSealingKey, Role};
+use ihfs_core::ledger::lists::ListKey;
 use ihfs_core::ledger::operation::{
     Admission, Anchor, Conditions, CreateRecord, Custodian, Grant, GrantDigests, GrantPurpose, Open,
     Operation, RegisterMember, RemoveDevice, Revoke, RevokeTarget, SealedSecrets,
 };
+use ihfs_core::ledger::state::{ENTRY_BYTES_MAX, StateKey};
 use ihfs_core::ledger::transaction::{SignedTransaction, Transaction};
 use ihfs_core::members::HandleProof;
 use ihfs_core::pins::Delta;
@@ -35,6 +37,8 @@ use ihfs_proto::ledger::{Reason, Refusal};
 use ihfs_proto::{chunk, join, key, ledger};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// Far longer than anything takes on a busy machine; only a failing test waits for it.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -190,6 +194,42 @@ impl Member {
         let (header, body) = ihfs_proto::to_parts(&ledger::Request { request: Some(request) });
         let answer = self.request(Conversation::Ledger, Message { header, body }).await;
         ihfs_proto::from_parts::<ledger::Response>(answer.header, answer.body).unwrap().response.unwrap()
+    }
+
+    /// What stands under a key, as it is shown to this member.
+    pub async fn prove(&self, key: StateKey) -> Result<Option<Bytes>, Refusal> {
+        let prove = ledger::Prove { keys: vec![key.to_bytes().into()] };
+        match self.ask_ledger(ledger::request::Request::Prove(prove)).await {
+            ledger::response::Response::Proved(proved) => Ok(proved.entries[0].value.clone()),
+            ledger::response::Response::Refusal(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The entry that stands there.
+    pub async fn proved<T: Serialize + DeserializeOwned>(&self, key: StateKey) -> T {
+        let bytes = self.prove(key).await.unwrap().unwrap();
+        codec::decode(&bytes, ENTRY_BYTES_MAX).unwrap()
+    }
+
+    /// What stands under a key, as it is shown to strangers.
+    pub async fn prove_as_guest(&self, key: StateKey) -> Result<Option<Bytes>, Refusal> {
+        let prove = ledger::Prove { keys: vec![key.to_bytes().into()] };
+        match self.ask_join(join::request::Request::Prove(prove)).await {
+            join::response::Response::Proved(proved) => Ok(proved.entries[0].value.clone()),
+            join::response::Response::Refusal(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The items of a list, as they are shown to this member.
+    pub async fn items(&self, list: ListKey) -> Result<Vec<Bytes>, Refusal> {
+        let items = ledger::Items { list: codec::encode(&list).into(), from: 0, end: 0 };
+        match self.ask_ledger(ledger::request::Request::Items(items)).await {
+            ledger::response::Response::Items(list) => Ok(list.items),
+            ledger::response::Response::Refusal(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
     }
 
     pub async fn ask_key(&self, request: key::request::Request) -> key::response::Response {

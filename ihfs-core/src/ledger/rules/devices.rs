@@ -54,7 +54,8 @@ pub(super) fn place(
 pub(super) fn remove(work: &mut Work<'_>, asking: &Asking, removal: &RemoveDevice) -> Result<(), Stop> {
     need_member_key(asking, "remove-device")?;
     let mut member = work.member(asking.member)?;
-    let records = u32::try_from(member.records.count).expect("bounded by RECORDS_MAX");
+    let lists = work.member_lists(asking.member)?;
+    let records = u32::try_from(lists.records.count).expect("bounded by RECORDS_MAX");
     work.take_epochs(records as usize)?;
     take_out(work, asking.member, &mut member, removal.device)?;
     let next = next_generation(asking.member, &member, removal)?;

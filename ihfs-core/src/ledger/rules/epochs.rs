@@ -25,10 +25,12 @@ pub(super) fn advance(
     let mut entry = work.record(record)?;
     let next = entry.epoch.0.checked_add(1).map(Epoch).ok_or(Refused::NoEpochLeft { record })?;
     entry.epoch = next;
-    // Nobody can have opened a grant of an epoch that begins.
-    entry.opened_until = None;
     begin(work, asking, record, next, generation, entry.head.map_or(Version(0), |head| head.version));
     work.write(&StateKey::Record(record), &entry);
+    let mut lists = work.record_lists(record)?;
+    // Nobody can have opened a grant of an epoch that begins.
+    lists.opened_until = None;
+    work.write(&StateKey::RecordLists(record), &lists);
     work.tell(News::EpochOpened { record, epoch: next });
     Ok(())
 }

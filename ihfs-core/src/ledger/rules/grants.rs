@@ -149,14 +149,14 @@ fn write_grant(work: &mut Work<'_>, asking: &Asking, id: GrantId, first: GrantId
 fn announce(work: &mut Work<'_>, asking: &Asking, id: GrantId, grant: &Grant) -> Result<(), Stop> {
     let Conditions { record, reader, purpose, .. } = grant.conditions;
     let (owner, height, time) = (asking.member, work.place.height, work.place.time);
-    let mut entry = work.record(record)?;
+    let mut given = work.record_lists(record)?;
     let granted = GrantedItem { grant: id, reader, purpose, height, time };
-    work.push(ListKey::Grants(record), &mut entry.grants, &GrantItem::Granted(granted));
-    work.write(&StateKey::Record(record), &entry);
-    let mut member = work.member(reader)?;
+    work.push(ListKey::Grants(record), &mut given.grants, &GrantItem::Granted(granted));
+    work.write(&StateKey::RecordLists(record), &given);
+    let mut readers = work.member_lists(reader)?;
     let received = ReceivedItem { grant: id, record, owner, height, time };
-    work.push(ListKey::Received(reader), &mut member.received, &received);
-    work.write(&StateKey::Member(reader), &member);
+    work.push(ListKey::Received(reader), &mut readers.received, &received);
+    work.write(&StateKey::MemberLists(reader), &readers);
     let custodians = grant.custodians.iter().map(|custodian| custodian.node).collect();
     work.tell(News::Granted { grant: id, record, owner, reader, custodians });
     Ok(())

@@ -120,9 +120,9 @@ pub(super) fn end_id(
     entry.ended = Some(ended);
     work.write(&StateKey::Grant(id), &entry);
     let Conditions { record, reader, .. } = entry.conditions;
-    let mut on = work.record(record)?;
-    work.push(ListKey::Grants(record), &mut on.grants, &GrantItem::Ended(id, ended));
-    work.write(&StateKey::Record(record), &on);
+    let mut lists = work.record_lists(record)?;
+    work.push(ListKey::Grants(record), &mut lists.grants, &GrantItem::Ended(id, ended));
+    work.write(&StateKey::RecordLists(record), &lists);
     let custodians = entry.custodians.iter().map(|custodian| custodian.node).collect();
     work.tell(News::Ended { grant: id, record, reader, why, custodians });
     Ok(())

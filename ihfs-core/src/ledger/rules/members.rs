@@ -2,13 +2,12 @@
 
 use crate::ids::{Generation, MemberId, TransactionId};
 use crate::ledger::identity::{Invite, Role};
-use crate::ledger::lists::List;
 use crate::ledger::news::News;
 use crate::ledger::operation::{Admission, Operation, RegisterMember};
 use crate::ledger::rules::refused::Stop;
 use crate::ledger::rules::work::{Asking, Work};
 use crate::ledger::rules::{Refused, devices, expiry};
-use crate::ledger::state::{DeviceEntry, MemberEntry, SpentInvite, StateKey};
+use crate::ledger::state::{DeviceEntry, MemberEntry, MemberLists, SpentInvite, StateKey};
 use crate::ledger::transaction::Transaction;
 
 /// Longest life of an invite, in milliseconds: 90 days. Its id is remembered until it expires.
@@ -66,6 +65,7 @@ pub(super) fn register(work: &mut Work<'_>, asking: &Asking, new: &RegisterMembe
     work.tell(News::Registered { member });
     devices::place(work, member, &mut entry, &new.device)?;
     work.write(&StateKey::Member(member), &entry);
+    work.write(&StateKey::MemberLists(member), &MemberLists::default());
     Ok(())
 }
 
@@ -89,9 +89,6 @@ fn admit(work: &mut Work<'_>, member: MemberId, new: &RegisterMember) -> Result<
         handle,
         generation: Generation(0),
         devices: Vec::new(),
-        records: List::default(),
-        received: List::default(),
-        opened: List::default(),
     })
 }
 

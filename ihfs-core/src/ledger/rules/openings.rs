@@ -1,6 +1,6 @@
 //! Openings: the reader's word, on the ledger before any key leaves a custodian.
 
-use crate::ids::{GrantId, OpeningId, TransactionId, Version};
+use crate::ids::{Epoch, GrantId, OpeningId, TransactionId, Version};
 use crate::ledger::lists::ListKey;
 use crate::ledger::news::News;
 use crate::ledger::operation::{OPENED_GRANTS_MAX, Open};
@@ -8,7 +8,7 @@ use crate::ledger::rules::refused::Stop;
 use crate::ledger::rules::work::{Asking, Work};
 use crate::ledger::rules::{Refused, expiry};
 use crate::ledger::state::{
-    ConsortiumEntry, GrantEntry, LastOpening, OpeningEntry, OpeningItem, RecordEntry, StateKey,
+    ConsortiumEntry, GrantEntry, LastOpening, OpeningEntry, OpeningItem, RecordLists, StateKey,
 };
 
 /// How long, in header time, a grant is not opened again: an opening is an entry of lists that its owner reads, and
@@ -58,7 +58,7 @@ fn open_grant(work: &mut Work<'_>, asking: &Asking, opening: OpeningId, id: Gran
     check_open(work, id, &grant)?;
     check_pause(work, id, &grant)?;
     let record = grant.conditions.record;
-    let mut entry = work.record(record)?;
+    let entry = work.record(record)?;
     let item = OpeningItem {
         opening,
         grant: id,
@@ -70,12 +70,13 @@ fn open_grant(work: &mut Work<'_>, asking: &Asking, opening: OpeningId, id: Gran
         height: work.place.height,
         time: work.place.time,
     };
-    note_expiry(&mut entry, &grant);
-    work.push(ListKey::Openings(record), &mut entry.openings, &item);
-    work.write(&StateKey::Record(record), &entry);
-    let mut reader = work.member(asking.member)?;
-    work.push(ListKey::Opened(asking.member), &mut reader.opened, &item);
-    work.write(&StateKey::Member(asking.member), &reader);
+    let mut lists = work.record_lists(record)?;
+    note_expiry(&mut lists, entry.epoch, &grant);
+    work.push(ListKey::Openings(record), &mut lists.openings, &item);
+    work.write(&StateKey::RecordLists(record), &lists);
+    let mut own = work.member_lists(asking.member)?;
+    work.push(ListKey::Opened(asking.member), &mut own.opened, &item);
+    work.write(&StateKey::MemberLists(asking.member), &own);
     grant.opened = Some(LastOpening { opening, time: work.place.time });
     work.write(&StateKey::Grant(id), &grant);
     Ok(())
@@ -104,9 +105,9 @@ fn check_pause(work: &Work<'_>, id: GrantId, grant: &GrantEntry) -> Result<(), R
 }
 
 /// Whoever opens the live epoch's key keeps it past the grant's expiry: the owner must rotate then.
-fn note_expiry(entry: &mut RecordEntry, grant: &GrantEntry) {
-    let holds_live_key = grant.conditions.snapshot.is_none() && grant.epoch == entry.epoch;
+fn note_expiry(lists: &mut RecordLists, live: Epoch, grant: &GrantEntry) {
+    let holds_live_key = grant.conditions.snapshot.is_none() && grant.epoch == live;
     if let (true, Some(expires)) = (holds_live_key, grant.conditions.expires) {
-        entry.opened_until = Some(entry.opened_until.map_or(expires, |first| first.min(expires)));
+        lists.opened_until = Some(lists.opened_until.map_or(expires, |first| first.min(expires)));
     }
 }

@@ -8,7 +8,8 @@ use crate::ledger::rules::refused::Stop;
 use crate::ledger::rules::work::{Asking, Work};
 use crate::ledger::rules::{Refused, epochs};
 use crate::ledger::state::{
-    ConsortiumEntry, GrantEntry, Head, Policy, RECORDS_MAX, RecordEntry, RecordItem, StateKey, VersionItem,
+    ConsortiumEntry, GrantEntry, Head, Policy, RECORDS_MAX, RecordEntry, RecordItem, RecordLists, StateKey,
+    VersionItem,
 };
 use crate::placement::{Placement, PlacementRule};
 use crate::receipt::{Receipt, ReceiptSubject};
@@ -18,35 +19,27 @@ pub(super) fn create(work: &mut Work<'_>, asking: &Asking, create: &CreateRecord
     if work.has(&StateKey::Record(record))? {
         return Err(Refused::RecordExists { record }.into());
     }
-    let mut owner = work.member(asking.member)?;
-    let number = u32::try_from(owner.records.count).unwrap_or(u32::MAX);
+    let owner = work.member(asking.member)?;
+    let mut lists = work.member_lists(asking.member)?;
+    let number = u32::try_from(lists.records.count).unwrap_or(u32::MAX);
     if number >= RECORDS_MAX {
         return Err(Refused::TooManyRecords { member: asking.member }.into());
     }
     let consortium: ConsortiumEntry = work.must(&StateKey::Consortium)?;
     let (height, time) = (work.place.height, work.place.time);
-    work.push(ListKey::Records(asking.member), &mut owner.records, &RecordItem { record, height, time });
-    work.write(&StateKey::Member(asking.member), &owner);
+    work.push(ListKey::Records(asking.member), &mut lists.records, &RecordItem { record, height, time });
+    work.write(&StateKey::MemberLists(asking.member), &lists);
     work.write(&StateKey::MemberRecord(asking.member, number), &record);
     let home = consortium.policy.home.then_some(owner.hospital);
     work.write(&StateKey::Record(record), &new_record(asking.member, home));
+    work.write(&StateKey::RecordLists(record), &RecordLists::default());
     epochs::begin(work, asking, record, Epoch(0), owner.generation, Version(0));
     work.tell(News::Created { record, owner: asking.member });
     Ok(())
 }
 
 fn new_record(owner: MemberId, home: Option<MemberId>) -> RecordEntry {
-    RecordEntry {
-        owner,
-        home,
-        epoch: Epoch(0),
-        head: None,
-        bytes: 0,
-        opened_until: None,
-        versions: List::default(),
-        grants: List::default(),
-        openings: List::default(),
-    }
+    RecordEntry { owner, home, epoch: Epoch(0), head: None, bytes: 0, versions: List::default() }
 }
 
 pub(super) fn anchor(work: &mut Work<'_>, asking: &Asking, anchor: &Anchor) -> Result<(), Stop> {
@@ -100,7 +93,7 @@ fn check_author(work: &Work<'_>, asking: &Asking, entry: &RecordEntry, anchor: &
         if let Some(grant) = anchor.grant {
             return Err(Refused::WrongGrant { grant }.into());
         }
-        return match entry.opened_until {
+        return match work.record_lists(record)?.opened_until {
             Some(expired) if expired <= work.place.time => {
                 Err(Refused::RotateFirst { record, expired }.into())
             }

@@ -11,8 +11,8 @@ use crate::ledger::lists::{ITEM_BYTES_MAX, List, ListItem, ListKey};
 use crate::ledger::news::News;
 use crate::ledger::rules::{Applied, BlockPlace, EPOCHS_PER_BLOCK_MAX, Refused, Writes};
 use crate::ledger::state::{
-    self, ConsortiumEntry, ENTRY_BYTES_MAX, MemberEntry, ReadFailed, RecordEntry, StateError, StateKey,
-    StateReader,
+    self, ConsortiumEntry, ENTRY_BYTES_MAX, MemberEntry, MemberLists, ReadFailed, RecordEntry, RecordLists,
+    StateError, StateKey, StateReader,
 };
 
 /// Who asks, and under which transaction.
@@ -108,6 +108,16 @@ impl<'a> Work<'a> {
 
     pub fn record(&self, record: RecordId) -> Result<RecordEntry, super::refused::Stop> {
         Ok(self.read(&StateKey::Record(record))?.ok_or(Refused::UnknownRecord { record })?)
+    }
+
+    /// The lists of a member who is there.
+    pub fn member_lists(&self, member: MemberId) -> Result<MemberLists, StateError> {
+        self.must(&StateKey::MemberLists(member))
+    }
+
+    /// The lists of a record that is there.
+    pub fn record_lists(&self, record: RecordId) -> Result<RecordLists, StateError> {
+        self.must(&StateKey::RecordLists(record))
     }
 
     /// The record, if the asking member owns it.
