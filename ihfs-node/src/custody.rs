@@ -146,9 +146,19 @@ impl Custody {
         key: Arc<NodeKey>,
         clock: fn() -> Time,
     ) -> Result<Arc<Self>, CustodyFault> {
+        Self::over(Shares::open(path)?, ledger, key, clock)
+    }
+
+    /// Custody over an open database.
+    fn over(
+        shares: Shares,
+        ledger: &Arc<Ledger>,
+        key: Arc<NodeKey>,
+        clock: fn() -> Time,
+    ) -> Result<Arc<Self>, CustodyFault> {
         let custody = Arc::new(Self {
             ledger: Arc::clone(ledger),
-            shares: Shares::open(path)?,
+            shares,
             key,
             openings: Mutex::default(),
             touched: Mutex::default(),

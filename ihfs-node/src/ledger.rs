@@ -6,6 +6,8 @@
 
 mod application;
 mod mempool;
+#[cfg(test)]
+pub(crate) mod sample;
 mod tables;
 
 use std::path::{Path, PathBuf};
@@ -20,11 +22,12 @@ use ihfs_core::ledger::news::News;
 use ihfs_core::ledger::rules::{self, BlockPlace, Refused};
 use ihfs_core::ledger::state::StateError;
 use ihfs_core::ledger::transaction::{SignedTransaction, Transaction, TransactionError};
-use redb::Database;
+use redb::{Database, DatabaseError, StorageBackend};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::consensus::driver::Handle;
 use crate::consensus::{Newest, Origin};
+use crate::database;
 use mempool::{Mempool, Outcome};
 
 pub use application::LedgerApplication;
@@ -132,7 +135,17 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`].
     pub fn open(path: &Path, genesis: Genesis, clock: fn() -> Time) -> Result<Self, LedgerError> {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(tables::boxed)?;
+        Self::open_on(|| database::file(path), path, genesis, clock)
+    }
+
+    /// Opens the ledger in a file that errors call `path`.
+    pub(crate) fn open_on<B: StorageBackend>(
+        file: impl Fn() -> Result<B, DatabaseError>,
+        path: &Path,
+        genesis: Genesis,
+        clock: fn() -> Time,
+    ) -> Result<Self, LedgerError> {
+        let database = database::open(file, CACHE_BYTES).map_err(tables::boxed)?;
         let chain = genesis.chain();
         match tables::stored_chain(&database)? {
             None => tables::found(&database, &genesis)?,

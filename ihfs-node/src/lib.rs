@@ -6,6 +6,7 @@ pub mod admin;
 pub mod config;
 pub mod consensus;
 pub mod custody;
+mod database;
 pub mod keys;
 pub mod ledger;
 pub mod pins;

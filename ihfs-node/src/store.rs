@@ -14,7 +14,7 @@ pub mod segment;
 mod writer;
 
 #[cfg(test)]
-mod sim_disk;
+pub(crate) mod sim_disk;
 #[cfg(test)]
 mod tests;
 

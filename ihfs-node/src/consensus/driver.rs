@@ -3,6 +3,9 @@
 //! The task waits for one thing at a time; what follows from it (signatures, rules, `fsync`, the commit)
 //! runs on the blocking pool, so that no other task of the node waits for a disk.
 
+#[cfg(test)]
+mod power_cut;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ihfs_core::ids::Height;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+
+use crate::database::{self, begin_write};
 
 /// Entries under (height, number); numbers only grow.
 const ENTRIES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("entries");
@@ -48,7 +50,17 @@ impl LogFile {
     /// # Errors
     /// [`LogError`]: the database fails or has an unknown format.
     pub(crate) fn open(path: &Path) -> Result<(Self, Vec<Bytes>), LogError> {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(boxed)?;
+        Self::open_on(|| database::file(path))
+    }
+
+    /// Opens or makes the log in a file, and gives the entries that are in it.
+    ///
+    /// # Errors
+    /// [`LogError`]: the database fails or has an unknown format.
+    pub(crate) fn open_on<B: StorageBackend>(
+        file: impl Fn() -> Result<B, DatabaseError>,
+    ) -> Result<(Self, Vec<Bytes>), LogError> {
+        let database = database::open(file, CACHE_BYTES).map_err(boxed)?;
         check_format(&database)?;
         let (entries, next) = read_entries(&database).map_err(Box::new)?;
         Ok((Self { database, appended: Vec::new(), next, cleared: None }, entries))
@@ -78,7 +90,7 @@ impl LogFile {
     }
 
     fn write(&self) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
+        let transaction = begin_write(&self.database)?;
         {
             let mut entries = transaction.open_table(ENTRIES)?;
             if let Some(height) = self.cleared {
@@ -99,7 +111,7 @@ fn check_format(database: &Database) -> Result<(), LogError> {
 }
 
 fn read_or_write_format(database: &Database) -> Result<u64, redb::Error> {
-    let transaction = database.begin_write()?;
+    let transaction = begin_write(database)?;
     let found = {
         let mut format = transaction.open_table(FORMAT)?;
         let found = format.get(())?.map(|version| version.value());

@@ -3,6 +3,9 @@
 //! A deleted row is never found again by this program; its pages are freed, not overwritten, and go when the database
 //! uses them anew. Whoever takes the disk may read them until then.
 
+#[cfg(test)]
+mod power_cut;
+
 use std::ops::Bound;
 use std::path::Path;
 
@@ -13,12 +16,16 @@ use ihfs_core::grants::ENVELOPE_BYTES_MAX;
 use ihfs_core::ids::{Digest, Epoch, GrantId, MemberId, RecordId, Time};
 use ihfs_core::ledger::operation::GrantDigests;
 use ihfs_core::ledger::state::StateError;
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, Table,
+    TableDefinition,
+};
 use serde_bytes::ByteBuf;
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 use zeroize::Zeroizing;
 
 use super::{DepositError, Fate};
+use crate::database::{self, begin_write};
 
 /// Rows by grant ‖ digest of the share.
 const SHARES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("shares");
@@ -124,8 +131,14 @@ pub(super) struct Shares(Database);
 
 impl Shares {
     pub(super) fn open(path: &Path) -> Result<Self, CustodyFault> {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(fault)?;
-        let writing = database.begin_write().map_err(fault)?;
+        Self::open_on(|| database::file(path))
+    }
+
+    pub(super) fn open_on<B: StorageBackend>(
+        file: impl Fn() -> Result<B, DatabaseError>,
+    ) -> Result<Self, CustodyFault> {
+        let database = database::open(file, CACHE_BYTES).map_err(fault)?;
+        let writing = begin_write(&database).map_err(fault)?;
         let found = {
             let mut format = writing.open_table(FORMAT).map_err(fault)?;
             let found = format.get(()).map_err(fault)?.map(|found| found.value());
@@ -156,7 +169,7 @@ impl Shares {
     /// [`DepositError::Taken`], [`DepositError::TooMany`], [`DepositError::Fault`].
     pub(super) fn put(&self, mut deposit: Deposit, is_named: bool) -> Result<(), DepositError> {
         let (grant, depositor, share) = (deposit.grant, deposit.depositor, deposit.share_digest());
-        let writing = self.0.begin_write().map_err(fault)?;
+        let writing = begin_write(&self.0).map_err(fault)?;
         {
             let mut shares = writing.open_table(SHARES).map_err(fault)?;
             let mut orphans = writing.open_table(ORPHANS).map_err(fault)?;
@@ -221,7 +234,7 @@ impl Shares {
         to: Bound<Key>,
         fate: &FateOf<'_>,
     ) -> Result<(Option<Key>, u64), CustodyFault> {
-        let writing = self.0.begin_write().map_err(fault)?;
+        let writing = begin_write(&self.0).map_err(fault)?;
         let (mut destroyed, mut is_changed) = (0, false);
         let last = {
             let mut shares = writing.open_table(SHARES).map_err(fault)?;
@@ -270,7 +283,7 @@ impl Shares {
 
     /// Puts rows of a backup back.
     pub(super) fn restore(&self, rows: &[(GrantId, ByteBuf)]) -> Result<(), CustodyFault> {
-        let writing = self.0.begin_write().map_err(fault)?;
+        let writing = begin_write(&self.0).map_err(fault)?;
         {
             let mut shares = writing.open_table(SHARES).map_err(fault)?;
             let mut orphans = writing.open_table(ORPHANS).map_err(fault)?;

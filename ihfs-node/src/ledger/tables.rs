@@ -1,5 +1,8 @@
 //! The ledger's database: its tables, how a block is taken, and how the newest state is read.
 
+#[cfg(test)]
+mod power_cut;
+
 use std::time::Instant;
 
 use ihfs_core::codec;
@@ -22,6 +25,7 @@ use serde::de::DeserializeOwned;
 
 use super::LedgerError;
 use crate::consensus::Newest;
+use crate::database::begin_write;
 
 /// The version of the tables that this program writes and reads.
 pub(super) const FORMAT_VERSION: u64 = 1;
@@ -69,7 +73,7 @@ pub(super) fn stored_chain(database: &Database) -> Result<Option<ChainId>, Ledge
 /// Writes the state of the genesis document.
 pub(super) fn found(database: &Database, genesis: &Genesis) -> Result<(), LedgerError> {
     let founded = execute::found(genesis)?;
-    let writing = database.begin_write().map_err(boxed)?;
+    let writing = begin_write(database).map_err(boxed)?;
     write_founded(&writing, genesis.chain(), &founded.writes, &founded.tree).map_err(Box::new)?;
     writing.commit().map_err(boxed)?;
     Ok(())
@@ -98,7 +102,7 @@ pub(super) fn commit(
     executed: &Executed,
     certificate: &Certificate,
 ) -> Result<(), LedgerError> {
-    let writing = database.begin_write().map_err(boxed)?;
+    let writing = begin_write(database).map_err(boxed)?;
     write_block(&writing, executed, certificate).map_err(Box::new)?;
     writing.commit().map_err(boxed)?;
     Ok(())

@@ -281,7 +281,7 @@ fn looks_damaged(error: &io::Error) -> bool {
 
 /// The index file as redb sees it.
 #[derive(Debug)]
-struct IndexFile(Arc<dyn DiskFile>);
+pub(super) struct IndexFile(pub(super) Arc<dyn DiskFile>);
 
 impl StorageBackend for IndexFile {
     fn len(&self) -> io::Result<u64> {

@@ -2,7 +2,7 @@
 //!
 //! For tests. What it assumes of a real disk: a synced byte stays, a write touches no other sector, and changes of
 //! names become durable in their order. Sectors of segments may hold anything after a torn write; those of
-//! the index are either old or new, which is what redb asks for.
+//! databases are either old or new, which is what redb asks for.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,15 +10,17 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use redb::{DatabaseError, StorageBackend};
 
 use super::disk::{BLOCK_BYTES, Disk, DiskFile};
+use super::index::IndexFile;
 use super::lock;
 
 const SECTOR_BYTES: usize = 512;
 
 /// The disk; clones are the same disk.
 #[derive(Clone, Debug)]
-pub(super) struct SimDisk {
+pub(crate) struct SimDisk {
     state: Arc<Mutex<State>>,
     /// While true, syncs of segments wait.
     held: Arc<(Mutex<bool>, Condvar)>,
@@ -55,18 +57,18 @@ enum Change {
 }
 
 impl SimDisk {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let state = State { capacity: u64::MAX, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)), held: Arc::default() }
     }
 
     /// The power goes away at this write point, counted from now.
-    pub(super) fn cut_after(&self, points: u64) {
+    pub(crate) fn cut_after(&self, points: u64) {
         let mut state = lock(&self.state);
         state.cut_at = Some(state.points + points);
     }
 
-    pub(super) fn was_cut(&self) -> bool {
+    pub(crate) fn was_cut(&self) -> bool {
         let state = lock(&self.state);
         state.cut_at.is_some_and(|cut| state.points >= cut)
     }
@@ -113,7 +115,7 @@ impl SimDisk {
     }
 
     /// The disk as it is found when power comes back.
-    pub(super) fn after_power_cut(&self, seed: u64) -> Self {
+    pub(crate) fn after_power_cut(&self, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let state = lock(&self.state);
         let kept = random.random_range(0..=state.unsynced_names.len());
@@ -126,6 +128,13 @@ impl SimDisk {
         }
         found.durable_names = found.names.clone();
         Self { state: Arc::new(Mutex::new(found)), held: Arc::default() }
+    }
+
+    /// A file as redb sees it, made durably under its name when it is absent.
+    pub(crate) fn database(&self, name: &str) -> Result<impl StorageBackend + use<>, DatabaseError> {
+        let file = self.open(name, true)?;
+        self.sync_names()?;
+        Ok(IndexFile(file))
     }
 
     fn file(&self, name: &str, content: &Arc<Mutex<Content>>) -> Arc<dyn DiskFile> {
