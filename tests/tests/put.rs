@@ -10,7 +10,6 @@ use ihfs_client::list::Kind;
 use ihfs_client::progress::{Progress, Silent};
 use ihfs_client::put::{Put, PutError, PutReport};
 use ihfs_client::share::ShareOptions;
-use ihfs_client::writing::CommitError;
 use ihfs_core::ledger::identity::Role;
 use ihfs_tests::{Person, Scene, at, bytes_of, for_treatment, read_as};
 
@@ -326,21 +325,4 @@ fn a_file_of_many_pieces_that_grows_or_shrinks_at_its_end_is_put_anew() {
         assert!(read_as(&patient, "/large") == Some(bytes), "{megabytes} MiB");
         assert_eq!(put(&patient, &file, "/large").version, None);
     }
-}
-
-#[test]
-fn what_may_only_be_read_is_put_where_it_stays_as_it_is() {
-    let scene = Scene::new();
-    let patient = scene.ann.connect();
-    let study = write_study(&scene, 3);
-    put(&patient, &study, "/study");
-    share(&scene, "/study", &scene.lee, &for_treatment());
-    let doctor = scene.lee.connect();
-    let top = scene.shared("study/");
-    let same = put(&doctor, &study, &top);
-    assert_eq!((same.files_unchanged, same.version, same.sent_bytes), (3, None, 0));
-    fs::write(study.join("series/1"), b"other").unwrap();
-    let refused = doctor.put(&[Put::path(&study, at(&top))], &Silent);
-    assert!(matches!(refused, Err(PutError::Commit(CommitError::ReadOnly { .. }))), "{refused:?}");
-    assert_eq!(read_study(&patient, "/study"), study_of(3));
 }
