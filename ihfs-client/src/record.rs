@@ -119,6 +119,9 @@ pub struct Record {
     epochs: BTreeMap<Epoch, EpochEntry>,
 }
 
+/// The bytes of an entry, if there is one.
+type EntryBytes = Option<Vec<u8>>;
+
 /// One version of a record, open for reading.
 pub type OpenTree = TreeReader<Fetcher>;
 
@@ -158,7 +161,7 @@ impl Client {
     fn entries_and_places<const N: usize>(
         &self,
         keys: [StateKey; N],
-    ) -> Result<([Option<Vec<u8>>; N], Places), ViewError> {
+    ) -> Result<([EntryBytes; N], Places), ViewError> {
         let keys: Vec<StateKey> =
             keys.into_iter().chain([StateKey::Consortium, StateKey::Placement]).collect();
         let mut entries = self.view.entries(&keys)?;

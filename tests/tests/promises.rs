@@ -338,18 +338,6 @@ fn two_devices_that_commit_at_one_moment_both_stand_afterwards() {
 }
 
 #[test]
-fn a_writer_whom_a_revocation_overtakes_is_told_that_it_is_no_longer_shared() {
-    let scene = Scene::new();
-    scene.share("/ct", &ShareOptions { write: true, ..for_treatment() });
-    let doctor = scene.lee.connect();
-    let (mut edit, _) = doctor.edit_at(&at(&scene.shared("ct"))).unwrap();
-    write(&mut edit, "/slice", 2);
-    scene.ann.connect().revoke(&at("/ct"), &scene.lee.handle()).unwrap();
-    let told = edit.commit_merging("laptop").unwrap_err().to_string();
-    assert!(told.contains("is no longer shared with you"), "{told}");
-}
-
-#[test]
 fn an_edit_that_a_revocation_overtakes_is_told_so() {
     let scene = Scene::new();
     scene.share("/ct", &for_treatment());
