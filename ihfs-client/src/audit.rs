@@ -168,7 +168,7 @@ impl Client {
             for (grant, granted) in self.grants_of(record.id, record.lists)? {
                 let is_replaced = granted.ended.is_some_and(|end| matches!(end.why, EndReason::Replaced(_)));
                 let readable = asked.holder.readable_by(&granted);
-                if !(replaced || asked.is_former && readable.is_none()) {
+                if !(is_replaced || asked.is_former && readable.is_none()) {
                     let item = self.given(&book, &paths, grant.to_string(), &granted, readable);
                     given.push(GivenGrant { wider: asked.is_wider, ..item });
                 }
