@@ -104,7 +104,6 @@ fn rows(ledger: &Ledger) -> Rows {
     for numbered in [BLOCKS, CERTIFICATES, HANDOVERS] {
         table(&mut rows, ledger, numbered);
     }
-    table(&mut rows, ledger, READERS);
     rows
 }
 
