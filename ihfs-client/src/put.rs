@@ -254,13 +254,9 @@ impl<'c> Putting<'c> {
         within: Option<RecordId>,
     ) -> Result<Part<'c>, PutError> {
         let sealers = Sealers::new(self.client, record.clone());
-        let (writing, read_only) = match self.client.write_record_salted(record.clone(), self.random) {
-            // What stands there may be what is put.
-            Err(CommitError::ReadOnly { .. }) => (self.client.write_nothing(record)?, true),
-            writing => (writing?, false),
-        };
+        let writing = self.client.write_record_salted(record, self.random)?;
         let edit = TreeEdit::new(tree.root().clone(), tree.source().clone());
-        Ok(Part { location, within, tree, writing, read_only, sealers, edit, changed: false })
+        Ok(Part { location, within, tree, writing, sealers, edit, changed: false })
     }
 
     /// A record that was read into before.

@@ -150,15 +150,6 @@ impl Client {
         self.writing(record, Vec::new(), random, epoch)
     }
 
-    /// A record that this member only reads, to be compared with what it would be.
-    pub(crate) fn write_nothing(&self, record: Record) -> Result<Writing, CommitError> {
-        let epoch = match &record.access {
-            Access::Reader(grant) => grant.entry.epoch,
-            Access::Owner => record.epoch(),
-        };
-        self.writing(record, Vec::new(), rand::random(), epoch)
-    }
-
     /// Begins to write a record in a new epoch: who could read it before reads nothing of what follows.
     pub(crate) fn write_rotated(&self, record: Record) -> Result<Writing, CommitError> {
         self.write_rotated_salted(record, rand::random())

@@ -9,7 +9,7 @@ use std::path::Path;
 use ihfs_core::crypto::derive::Role;
 use ihfs_core::cut::cut;
 use ihfs_core::ids::RecordId;
-use ihfs_core::sealed::{PACKED_PIECE_MAX, PackWriter, Ref, SealedChunk, Sealer};
+use ihfs_core::sealed::{PACKED_PIECE_MAX, PackWriter, Ref, Sealer};
 use ihfs_core::tree::edit::{EditError, TreeEdit};
 use ihfs_core::tree::entry::{Content, Item, Metadata, NestedRecord, SymlinkTarget};
 use ihfs_core::tree::file::{ContentError, Extent, FileContent, FileContentBuilder};
@@ -39,8 +39,6 @@ pub(super) struct Part<'c> {
     pub(super) within: Option<RecordId>,
     pub(super) tree: OpenTree,
     pub(super) writing: Writing,
-    /// Whether all must stay as it is.
-    pub(super) read_only: bool,
     pub(super) sealers: Sealers<'c>,
     pub(super) edit: TreeEdit<Fetcher>,
     pub(super) changed: bool,
@@ -72,7 +70,6 @@ pub(super) struct Reading<'a, 'c> {
     sealers: &'a mut Sealers<'c>,
     sealer: &'a Sealer,
     uploader: &'a mut Uploader,
-    read_only: bool,
     content: PackWriter<'a>,
     closed_packs: u32,
     placing: Placing<'a>,
@@ -103,25 +100,12 @@ impl SealError {
 
 impl<'a, 'c> Reading<'a, 'c> {
     pub(super) fn new(putting: &'a mut Putting<'c>, part: &'a mut Part<'c>) -> Self {
-        let Part { location, within, tree, writing, read_only, sealers, edit, .. } = part;
-        let read_only = *read_only;
+        let Part { location, within, tree, writing, sealers, edit, .. } = part;
         let Writing { record, sealer, uploader, .. } = writing;
         let has_metadata = within.is_some() || matches!(tree.root().top.content, Content::File(_));
         let placing = Placing::new(location, edit, has_metadata, sealer);
         let content = PackWriter::new(sealer);
-        Self {
-            putting,
-            location,
-            record,
-            tree,
-            sealers,
-            sealer,
-            uploader,
-            read_only,
-            content,
-            closed_packs: 0,
-            placing,
-        }
+        Self { putting, location, record, tree, sealers, sealer, uploader, content, closed_packs: 0, placing }
     }
 
     /// Reads what goes to `path` below the record's top.
@@ -325,7 +309,7 @@ impl<'a, 'c> Reading<'a, 'c> {
             return Ok(self.content.add(Role::Content, plaintext));
         }
         let (piece, chunk) = self.sealer.seal_chunk(Role::Content, plaintext);
-        self.push(chunk)?;
+        self.uploader.push(chunk)?;
         Ok(piece)
     }
 
@@ -360,25 +344,13 @@ impl<'a, 'c> Reading<'a, 'c> {
     fn send(&mut self) -> Result<(), PutError> {
         for pack in self.content.take_closed() {
             self.closed_packs += 1;
-            self.push(pack)?;
+            self.uploader.push(pack)?;
         }
         self.placing.settle(&mut self.content, self.closed_packs)?;
         for pack in self.placing.pages.take_closed() {
-            self.push(pack)?;
+            self.uploader.push(pack)?;
         }
         Ok(())
-    }
-
-    fn push(&mut self, chunk: SealedChunk) -> Result<(), PutError> {
-        self.may_change()?;
-        Ok(self.uploader.push(chunk)?)
-    }
-
-    fn may_change(&self) -> Result<(), PutError> {
-        match self.read_only {
-            true => Err(CommitError::ReadOnly { record: self.record.id }.into()),
-            false => Ok(()),
-        }
     }
 
     /// Closes all packs and places the rest; says whether the record changed.
@@ -386,9 +358,6 @@ impl<'a, 'c> Reading<'a, 'c> {
         self.content.close();
         self.send()?;
         let changed = self.placing.finish()?;
-        if changed {
-            self.may_change()?;
-        }
         self.send()?;
         self.uploader.flush()?;
         Ok(changed)

@@ -420,6 +420,9 @@ enum Pending<E: Keyed> {
     Item(E),
 }
 
+/// A page and where it stands.
+type LoadedPage<E> = (Ref, SequencePage<E>);
+
 impl<E: Keyed> Cursor<E> {
     /// Begins before the first item.
     pub fn new(map: &SortedPages<E>) -> Self {
@@ -461,7 +464,7 @@ impl<E: Keyed> Cursor<E> {
     fn load_next<S: ChunkSource>(
         &mut self,
         source: &S,
-    ) -> Result<Option<(Ref, SequencePage<E>)>, TreeError<S::Error>> {
+    ) -> Result<Option<LoadedPage<E>>, TreeError<S::Error>> {
         let Some(Pending::Page(level, child)) = self.pending.pop() else { return Ok(None) };
         let page = load_behind::<E, S>(source, level, &child, self.passed.as_ref())?;
         Ok(Some((child.1, page)))
