@@ -1,4 +1,4 @@
-//! How the databases of ledger, consensus log and custody are made, opened and written.
+//! How the databases of ledger, consensus log, custody and directory are made, opened and written.
 //!
 //! Knows nothing of what they hold.
 

@@ -109,7 +109,7 @@ fn a_get_to_a_full_disk_says_so_leaves_nothing_half_and_goes_on_with_room() {
         fs::write(machine.path(&format!("study/{number}")), bytes).unwrap();
     }
     machine.done("ann", &["put", &machine.text("study"), "/study"]);
-    let to = machine.text("out");
+    let to = machine.text("out/study");
     let full = said(&machine.run("ann", &["get", "/study", &to]));
     assert!(full.contains("No space left") && full.contains("disk is full"), "{full}");
     let mut complete = 0;

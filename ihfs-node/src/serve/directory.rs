@@ -13,6 +13,8 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 use tokio::time::Instant;
 
+use crate::database;
+
 /// Handles in their text; the member and the blind.
 const HANDLES: TableDefinition<&str, &[u8]> = TableDefinition::new("handles");
 /// Cache in bytes: handles are few and asked for seldom.
@@ -53,8 +55,8 @@ impl Directory {
     /// [`DirectoryError`].
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
         let open = || -> Result<Database, redb::Error> {
-            let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
-            let writing = database.begin_write()?;
+            let database = database::open(|| database::file(path), CACHE_BYTES)?;
+            let writing = database::begin_write(&database)?;
             writing.open_table(HANDLES)?;
             writing.commit()?;
             Ok(database)
@@ -83,7 +85,7 @@ impl Directory {
     pub fn add(&self, member: MemberId, proof: &HandleProof) -> Result<(), DirectoryError> {
         let row = codec::encode(&Row { member, proof: proof.clone() });
         let write = || -> Result<(), redb::Error> {
-            let writing = self.database.begin_write()?;
+            let writing = database::begin_write(&self.database)?;
             writing.open_table(HANDLES)?.insert(proof.handle.as_str(), row.as_slice())?;
             writing.commit()?;
             Ok(())
