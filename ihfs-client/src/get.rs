@@ -32,10 +32,10 @@ mod local;
 use ahead::{Origin, Plan, Step, Walk};
 use local::{Complete, LocalFolder, Unfinished};
 
-/// Threads that wait for the disk: enough that a journal commits several files at once.
-const SETTLING_THREADS: usize = 4;
+/// Threads that wait for the disk: so many files a journal commits at once.
+const SETTLING_THREADS: usize = 32;
 /// Files that wait for them, each an open file.
-const SETTLING_MAX: usize = 64;
+const SETTLING_MAX: usize = 128;
 /// Chunks held beside the fetcher's: the packs that small pieces of many files stand in.
 const HELD_CHUNKS: usize = 3;
 

@@ -304,12 +304,14 @@ fn start_logs(arguments: &Arguments, config: &Config, to_files: bool) -> Option<
             .try_init();
         return None;
     }
+    let folder = arguments.data.join("logs");
+    std::fs::create_dir_all(&folder).ok()?;
     let files = tracing_appender::rolling::Builder::new()
         .rotation(tracing_appender::rolling::Rotation::DAILY)
         .filename_prefix("node")
         .filename_suffix("log")
         .max_log_files(config.log.keep_days.max(1))
-        .build(arguments.data.join("logs"))
+        .build(folder)
         .ok()?;
     let (writer, guard) = tracing_appender::non_blocking(files);
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false).try_init();
