@@ -66,10 +66,11 @@ impl EndToEnd {
         sync(&source)?;
         let mut rounds = Vec::new();
         for number in 0..self.rounds {
-            let round = self.round(&folder.join("round"), &source, number)?;
+            // Nothing is removed before all is measured: a file system that has just deleted many files makes new
+            // ones slowly (ext4 passes over inodes of the last minutes).
+            let round = self.round(&folder.join(format!("round-{number}")), &source, number)?;
             eprintln!("{load}: {round:.2?}");
             rounds.push(round);
-            remove(&folder.join("round"))?;
         }
         remove(&folder)?;
         Ok(rounds)
@@ -77,7 +78,6 @@ impl EndToEnd {
 
     /// Who goes first changes with the number of the round.
     fn round(&self, folder: &Path, source: &Path, number: usize) -> Result<Round> {
-        remove(folder)?;
         std::fs::create_dir_all(folder)?;
         let mut round = Round::default();
         if number.is_multiple_of(2) {
@@ -96,14 +96,12 @@ impl EndToEnd {
         }
         settle();
         round.copy = copy(source, &folder.join("copy"))?.as_secs_f64();
-        remove(&folder.join("copy"))?;
         let restic = Restic::create(&folder.join("restic"), &self.restic_compression)?;
         settle();
         round.backup = restic.backup(source)?.as_secs_f64();
         settle();
         round.restore = restic.restore(&folder.join("restored"))?.as_secs_f64();
-        remove(&folder.join("restored"))?;
-        remove(&folder.join("restic"))
+        Ok(())
     }
 }
 
@@ -119,7 +117,6 @@ fn ours(folder: &Path, source: &Path, round: &mut Round) -> Result<()> {
     let (took, peak) = act(&home, "get", &got)?;
     (round.get, round.client_peak_kib) = (took.as_secs_f64(), peak.max(round.client_peak_kib));
     check_equal(source, &got)?;
-    remove(&got)?;
     round.node_peak_kib = network.peak_kib()?;
     Ok(())
 }
