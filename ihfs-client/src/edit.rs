@@ -1,7 +1,7 @@
 //! Changes to one record, made in order on one version and committed as one: what a mount flushes and a gateway
 //! stores.
 //!
-//! Names, folders and metadata change at once. Bytes written at ranges are gathered ([`pending`]) and sealed when
+//! Names, folders and metadata change at once. Bytes written at ranges are gathered (`pending`) and sealed when
 //! they are many or when the edit is committed; only the pieces that they touch are sealed anew. A file that is
 //! given whole is cut like one that is put.
 
