@@ -4,6 +4,7 @@
 
 pub mod derive;
 pub mod envelope;
+pub mod journal;
 pub mod keyring;
 pub mod seal;
 pub mod secret;

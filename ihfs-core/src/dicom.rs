@@ -9,7 +9,9 @@ use dicom_dictionary_std::{StandardSopClassDictionary, tags};
 use dicom_encoding::text::{SpecificCharacterSet, TextCodec};
 use dicom_transfer_syntax_registry::{TransferSyntaxIndex, TransferSyntaxRegistry};
 
+pub mod directory;
 pub(crate) mod header;
+pub mod identity;
 pub(crate) mod window;
 
 use header::{Attributes, Header};

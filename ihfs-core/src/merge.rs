@@ -53,7 +53,7 @@ pub enum Conflict {
         copy: Vec<Name>,
     },
     /// The record is a single file and both sides changed it: ours has no folder to be in. The caller puts it
-    /// beside the record.
+    /// beside the record, under a [`copy_name`] of the name that the record has there.
     Homeless {
         /// Our file.
         entry: Box<Entry>,
@@ -483,7 +483,7 @@ fn derived_id(located: &Located, salt: &[u8]) -> FileId {
 
 /// `name (conflict DEVICE YYYY-MM-DD HHMMSS).ext`, with a number behind the time from the second on. A name that
 /// would get too long loses the end of its stem.
-fn copy_name(name: &Name, label: &CopyLabel, number: u64) -> Name {
+pub fn copy_name(name: &Name, label: &CopyLabel, number: u64) -> Name {
     let bytes = name.as_bytes();
     let dot = bytes.iter().rposition(|byte| *byte == b'.').filter(|at| *at > 0);
     let dot = dot.filter(|at| bytes.len() - at <= EXTENSION_MAX).unwrap_or(bytes.len());
@@ -550,7 +550,8 @@ fn merged_xattrs(base: &Xattrs, ours: &Xattrs, theirs: &Xattrs) -> Xattrs {
     Xattrs::new(merged).unwrap_or_else(|_| theirs.clone())
 }
 
-fn later_of(ours: &[DeviceProgress], theirs: &[DeviceProgress]) -> Vec<DeviceProgress> {
+/// How far each device's journal is in when both are: by device, the later of both.
+pub fn later_of(ours: &[DeviceProgress], theirs: &[DeviceProgress]) -> Vec<DeviceProgress> {
     let mut devices = BTreeMap::new();
     for DeviceProgress { device, sequence } in ours.iter().chain(theirs) {
         let latest = devices.entry(*device).or_insert(*sequence);

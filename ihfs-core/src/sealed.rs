@@ -11,6 +11,7 @@ use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 use crate::codec::{self, DecodeError};
 use crate::crypto::derive::{PieceKey, RecordKey, Role, RootKey, SealingSecrets};
 use crate::crypto::seal::{self, FRAME_SIZE, FRAME_SIZE_LOG2, TAG_SIZE, sealed_length};
+use crate::cut::ReadAt;
 use crate::ids::{ChunkId, Digest, Epoch, FixedBytes, RecordId, Version};
 
 /// Most plaintext bytes of one chunk.
@@ -153,13 +154,9 @@ impl SealedChunk {
         if start.checked_add(length).is_none_or(|end| end > piece.size as usize) {
             return Err(wrong_key());
         }
-        let first = start / FRAME_SIZE;
-        let mut plaintext =
-            seal::open_frames(&piece.key, sealed, first, (start + length).div_ceil(FRAME_SIZE))
-                .map_err(|_| wrong_key())?;
-        plaintext.truncate(start + length - first * FRAME_SIZE);
-        plaintext.drain(..start - first * FRAME_SIZE);
-        Ok(plaintext)
+        let (first, end) = frames_of(start, length);
+        let plaintext = seal::open_frames(&piece.key, sealed, first, end).map_err(|_| wrong_key())?;
+        Ok(cut_to(plaintext, start - first * FRAME_SIZE, length))
     }
 
     /// Opens a root and gives its plaintext.
@@ -192,6 +189,89 @@ impl std::fmt::Debug for SealedChunk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SealedChunk({:?}, {} bytes)", self.id, self.bytes.len())
     }
+}
+
+/// The frames that hold `start .. start + length` of a piece.
+const fn frames_of(start: usize, length: usize) -> (usize, usize) {
+    (start / FRAME_SIZE, (start + length).div_ceil(FRAME_SIZE))
+}
+
+fn cut_to(mut plaintext: Vec<u8>, skip: usize, length: usize) -> Vec<u8> {
+    plaintext.truncate(skip + length);
+    plaintext.drain(..skip);
+    plaintext
+}
+
+/// A chunk that this device verified whole when it took it in, and now reads in parts from where it keeps it.
+///
+/// The only thing whose frames are opened by their tags alone. What was changed since then does not open, unless by
+/// one who has the piece's key.
+#[derive(Clone, Debug)]
+pub struct KeptChunk<R> {
+    id: ChunkId,
+    bytes: R,
+}
+
+/// Why a part of a kept chunk was not had.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeptError<E> {
+    /// It could not be read.
+    #[error("a kept chunk could not be read")]
+    Read(#[source] E),
+    /// It was cut or changed where it is kept, or the ref is not one to it.
+    #[error(transparent)]
+    Open(OpenError),
+}
+
+impl<R: ReadAt> KeptChunk<R> {
+    /// The chunk in `bytes`: the word of the local cache that these were those of `id` when it took them in.
+    pub const fn taken_in(id: ChunkId, bytes: R) -> Self {
+        Self { id, bytes }
+    }
+
+    /// Its address.
+    pub const fn id(&self) -> ChunkId {
+        self.id
+    }
+
+    /// Reads and opens the frames of a piece that hold `start .. start + length`, cut to that range.
+    ///
+    /// # Errors
+    /// [`KeptError::Read`]; [`KeptError::Open`] with [`OpenError::WrongKey`] when the ref does not open these bytes
+    /// or the range passes the piece's end.
+    pub fn open_range(
+        &self,
+        piece: &Ref,
+        start: usize,
+        length: usize,
+    ) -> Result<Vec<u8>, KeptError<R::Error>> {
+        let wrong_key = || KeptError::Open(OpenError::WrongKey { id: self.id });
+        if start.checked_add(length).is_none_or(|end| end > piece.size as usize) {
+            return Err(wrong_key());
+        }
+        let (first, end) = frames_of(start, length);
+        let sealed_bytes = sealed_length(piece.size as usize);
+        let range = seal::frame_bytes(sealed_bytes, first, end);
+        let mut some = vec![0; range.len()];
+        let read = read_full(&self.bytes, u64::from(piece.offset) + range.start as u64, &mut some);
+        if read.map_err(KeptError::Read)? < some.len() {
+            return Err(wrong_key());
+        }
+        let plaintext = seal::open_some_frames(&piece.key, some, first, sealed_bytes);
+        Ok(cut_to(plaintext.map_err(|_| wrong_key())?, start - first * FRAME_SIZE, length))
+    }
+}
+
+/// Fills `out` as far as there are bytes.
+fn read_full<R: ReadAt>(bytes: &R, offset: u64, out: &mut [u8]) -> Result<usize, R::Error> {
+    let mut filled = 0;
+    while filled < out.len() {
+        match bytes.read_at(offset + filled as u64, &mut out[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
 }
 
 /// Seals under one record key.
@@ -435,6 +515,45 @@ mod tests {
             assert_eq!(range, plaintext[start..start + length], "{start} {length}");
         }
         assert!(chunk.open_range(&piece, 99_999, 2).is_err());
+    }
+
+    #[test]
+    fn a_range_of_a_kept_chunk_opens_to_the_same_bytes_unless_they_were_cut_or_changed() {
+        let plaintext: Vec<u8> = (0..100_000u32).map(|i| (i / 7) as u8).collect();
+        let sealer = sealer(0);
+        let mut writer = PackWriter::new(&sealer);
+        writer.add(Role::Content, b"before it");
+        let piece = writer.add(Role::Content, &plaintext);
+        writer.close();
+        let pack = writer.take_closed().remove(0);
+        let kept = |bytes: Vec<u8>| KeptChunk::taken_in(pack.id(), InVec(bytes));
+        let whole = kept(pack.bytes().to_vec());
+        for (start, length) in [(0, 1), (16_383, 2), (50_000, 50_000), (99_999, 1), (5, 0), (0, 100_000)] {
+            let range = whole.open_range(&piece, start, length).unwrap();
+            assert_eq!(range, plaintext[start..start + length], "{start} {length}");
+        }
+        let wrong = Err(KeptError::Open(OpenError::WrongKey { id: pack.id() }));
+        assert_eq!(whole.open_range(&piece, 99_999, 2), wrong);
+        let mut changed = pack.bytes().to_vec();
+        changed[piece.offset as usize + 20_000] ^= 1;
+        assert_eq!(kept(changed.clone()).open_range(&piece, 0, 1).unwrap(), plaintext[..1]);
+        assert_eq!(kept(changed).open_range(&piece, 16_384, 1), wrong);
+        let cut = pack.bytes()[..piece.offset as usize + 20_000].to_vec();
+        assert_eq!(kept(cut).open_range(&piece, 20_000, 1), wrong);
+    }
+
+    struct InVec(Vec<u8>);
+
+    impl ReadAt for InVec {
+        type Error = std::convert::Infallible;
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Self::Error> {
+            self.0.as_slice().read_at(offset, buffer)
+        }
+
+        fn size(&self) -> u64 {
+            self.0.len() as u64
+        }
     }
 
     #[test]

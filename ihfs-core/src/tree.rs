@@ -3,6 +3,7 @@
 //! All of it is sealed before it leaves; a node sees chunks and no shape. Pages come through a
 //! [`ChunkSource`], which the caller implements; nothing here knows where chunks are kept.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use crate::ids::ChunkId;
@@ -30,13 +31,33 @@ pub trait ChunkSource {
     /// # Errors
     /// Whatever kept the source from getting it.
     fn chunk(&self, id: ChunkId) -> Result<Arc<SealedChunk>, Self::Error>;
+
+    /// What was made of the piece that begins at this byte of a chunk, if the source still has it. It is believed
+    /// only by who asks for the same piece by the same key.
+    fn opened(&self, _chunk: ChunkId, _offset: u32) -> Option<Opened> {
+        None
+    }
+
+    /// Offers what was made of a piece with `size_bytes` of plaintext, in place of what was offered before.
+    fn keep_opened(&self, _chunk: ChunkId, _offset: u32, _opened: Opened, _size_bytes: usize) {}
 }
+
+/// A piece, opened and decoded. A source that keeps it knows no more of it.
+pub type Opened = Arc<dyn Any + Send + Sync>;
 
 impl<S: ChunkSource + ?Sized> ChunkSource for &S {
     type Error = S::Error;
 
     fn chunk(&self, id: ChunkId) -> Result<Arc<SealedChunk>, Self::Error> {
         (**self).chunk(id)
+    }
+
+    fn opened(&self, chunk: ChunkId, offset: u32) -> Option<Opened> {
+        (**self).opened(chunk, offset)
+    }
+
+    fn keep_opened(&self, chunk: ChunkId, offset: u32, opened: Opened, size_bytes: usize) {
+        (**self).keep_opened(chunk, offset, opened, size_bytes);
     }
 }
 
@@ -45,6 +66,14 @@ impl<S: ChunkSource + ?Sized> ChunkSource for Arc<S> {
 
     fn chunk(&self, id: ChunkId) -> Result<Arc<SealedChunk>, Self::Error> {
         (**self).chunk(id)
+    }
+
+    fn opened(&self, chunk: ChunkId, offset: u32) -> Option<Opened> {
+        (**self).opened(chunk, offset)
+    }
+
+    fn keep_opened(&self, chunk: ChunkId, offset: u32, opened: Opened, size_bytes: usize) {
+        (**self).keep_opened(chunk, offset, opened, size_bytes);
     }
 }
 

@@ -10,6 +10,7 @@ use ihfs_core::crypto::derive::{
     Committed, PieceKey, Role, SealingSecrets, Seed, commitment, local_key, passphrase_key,
 };
 use ihfs_core::crypto::envelope;
+use ihfs_core::crypto::journal::{SegmentCipher, header_checksum};
 use ihfs_core::crypto::keyring::{GenerationSecrets, Keyring};
 use ihfs_core::crypto::seal::{self, StreamKey};
 use ihfs_core::crypto::secret::Secret;
@@ -104,6 +105,7 @@ fn every_derivation_and_format_is_the_pinned_one() {
     tree(&mut table);
     members(&mut table);
     ledger(&mut table);
+    journal(&mut table);
     compare(&table.0, include_str!("vectors/format-1.txt"));
 }
 
@@ -442,4 +444,16 @@ fn pinned_bytes_read_back() {
     assert_eq!(chunk.open_root(&key).unwrap(), b"root");
     assert!(Root::decode(&bytes("tree.root"), RECORD, Version(9)).is_ok());
     assert_eq!(Delta::decode(&bytes("delta"), []).unwrap().added.len(), 1);
+}
+
+fn journal(table: &mut Table) {
+    for generation in [Generation(0), Generation(1)] {
+        let key = seed().vault_secret(generation).journal_key(DeviceId::from_bytes([9; 32]), &[0x44; 32]);
+        let cipher = SegmentCipher::new(&key, 5);
+        let mut frame = Vec::new();
+        cipher.seal_frame(7, b"plaintext", &mut frame);
+        table.bytes(&format!("journal.g{generation}.frame"), frame);
+        table.bytes(&format!("journal.g{generation}.header"), cipher.seal_header(b"header"));
+    }
+    table.bytes("journal.checksum", header_checksum(b"header"));
 }

@@ -6,17 +6,18 @@
 //!
 //! ```text
 //! seed ─┬─ member key                                  (Ed25519, for life)
-//!       └─ generation g ─┬─ vault secret[g] ─ RK[record, e] ─┬─ dedup ── k of each piece
-//!                        └─ X-Wing key[g]                    ├─ root ─┬─ k_root of each root
-//!                                                            ├─ siv  ─┘
-//!                                                            └─ pad
+//!       └─ generation g ─┬─ vault secret[g] ┬ RK[record, e] ─┬─ dedup ── k of each piece
+//!                        └─ X-Wing key[g]   │                ├─ root ─┬─ k_root of each root
+//!                                           │                ├─ siv  ─┘
+//!                                           │                └─ pad
+//!                                           └ key of each segment of a journal
 //! ```
 
 use zeroize::Zeroize;
 
 use crate::crypto::secret::Secret;
 use crate::crypto::sign::SigningKey;
-use crate::ids::{Digest, Epoch, Generation, RecordId, Version};
+use crate::ids::{DeviceId, Digest, Epoch, Generation, RecordId, Version};
 
 /// Argon2id: 64 MiB of memory and three passes, the second choice of RFC 9106, section 4.
 const ARGON2_MEMORY_KIB: u32 = 64 << 10;
@@ -35,6 +36,7 @@ mod label {
     pub const PAD_SECRET: &str = "IHFS 1 pad secret";
     pub const ROOT_KEY: &str = "IHFS 1 root key";
     pub const LOCAL_KEY: &str = "IHFS 1 local key";
+    pub const JOURNAL_KEY: &str = "IHFS 1 journal key";
 }
 
 /// The 32 bytes of the recovery words. Never stored.
@@ -53,9 +55,13 @@ pub struct RecordKey(pub(crate) Secret<[u8; 32]>);
 #[derive(Debug)]
 pub struct RootKey(pub(crate) Secret<[u8; 32]>);
 
-/// A key of this device's own files: cache, journal, upload state.
+/// A key of this device's own files: cache, journal of a get, upload state.
 #[derive(Debug)]
 pub struct LocalKey(pub(crate) Secret<[u8; 32]>);
+
+/// The key of one segment of a mount's journal on one device.
+#[derive(Debug)]
+pub struct JournalKey(pub(crate) Secret<[u8; 32]>);
 
 /// The key of one piece. It stands in refs, inside sealed tree pages, and so is copied with them.
 #[derive(Clone, PartialEq, Eq, zeroize::ZeroizeOnDrop)]
@@ -111,6 +117,11 @@ impl VaultSecret {
     pub fn record_key(&self, record: RecordId, epoch: Epoch, salt: Digest) -> RecordKey {
         let parts: [&[u8]; 4] = [self.0.expose(), record.as_bytes(), &epoch.0.to_be_bytes(), salt.as_bytes()];
         RecordKey(derive(label::RECORD_KEY, &parts))
+    }
+
+    /// `derive("journal key"; vault secret, device, salt)`. `salt` must be fresh and random for each segment.
+    pub fn journal_key(&self, device: DeviceId, salt: &[u8; 32]) -> JournalKey {
+        JournalKey(derive(label::JOURNAL_KEY, &[self.0.expose(), device.as_bytes(), salt]))
     }
 }
 

@@ -5,6 +5,8 @@
 //! STREAM construction of Hoang, Reyhanitabar, Rogaway and Vizár (2015), which refuses reordered, dropped and
 //! cut frames. Every key seals one plaintext, so counting nonces never repeat.
 
+use std::ops::Range;
+
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 
@@ -109,6 +111,10 @@ pub fn open(key: &impl StreamKey, sealed: &[u8], length: usize) -> Result<Vec<u8
 /// # Errors
 /// [`WrongKey`] when a tag does not fit.
 pub(crate) fn open_padded(key: &impl StreamKey, sealed: &[u8]) -> Result<Vec<u8>, WrongKey> {
+    // Even of nothing there is one frame.
+    if sealed.is_empty() {
+        return Err(WrongKey);
+    }
     open_frames(key, sealed, 0, usize::MAX)
 }
 
@@ -122,30 +128,52 @@ pub(crate) fn open_frames(
     first: usize,
     end: usize,
 ) -> Result<Vec<u8>, WrongKey> {
-    let cipher = Aes256Gcm::new(key.stream_key().into());
-    let frames = sealed.len().div_ceil(FRAME_SIZE + TAG_SIZE).max(1);
-    let wanted = first..end.min(frames);
-    let mut plaintext = Vec::with_capacity(wanted.len() * (FRAME_SIZE + TAG_SIZE));
-    for number in wanted {
-        let start = number * (FRAME_SIZE + TAG_SIZE);
-        let end = sealed.len().min(start + FRAME_SIZE + TAG_SIZE);
-        open_frame_into(&cipher, &sealed[start..end], nonce(number, number + 1 == frames), &mut plaintext)?;
-    }
-    Ok(plaintext)
+    let range = frame_bytes(sealed.len(), first, end);
+    open_some_frames(key, sealed[range].to_vec(), first, sealed.len())
 }
 
-fn open_frame_into(
+/// Where the frames `first .. end` stand in a sealed piece of `sealed_bytes`.
+pub(crate) fn frame_bytes(sealed_bytes: usize, first: usize, end: usize) -> Range<usize> {
+    let at = |frame: usize| sealed_bytes.min(frame.saturating_mul(FRAME_SIZE + TAG_SIZE));
+    at(first)..at(end).max(at(first))
+}
+
+/// Opens `some` frames, from the one with the number `first` on, of a sealed piece of `sealed_bytes`. In place: what
+/// was sealed becomes the plaintext.
+///
+/// # Errors
+/// [`WrongKey`] when a tag does not fit.
+pub(crate) fn open_some_frames(
+    key: &impl StreamKey,
+    mut some: Vec<u8>,
+    first: usize,
+    sealed_bytes: usize,
+) -> Result<Vec<u8>, WrongKey> {
+    const SEALED: usize = FRAME_SIZE + TAG_SIZE;
+    let cipher = Aes256Gcm::new(key.stream_key().into());
+    let frames = sealed_bytes.div_ceil(SEALED).max(1);
+    let mut opened = 0;
+    for (number, start) in (first..).zip((0..some.len()).step_by(SEALED)) {
+        let end = some.len().min(start + SEALED);
+        let nonce = nonce(number, number + 1 == frames);
+        let text_bytes = open_frame(&cipher, &mut some[start..end], nonce)?;
+        some.copy_within(start..start + text_bytes, opened);
+        opened += text_bytes;
+    }
+    some.truncate(opened);
+    Ok(some)
+}
+
+/// Opens a frame in place; says how many of its bytes are plaintext.
+fn open_frame(
     cipher: &Aes256Gcm,
-    frame: &[u8],
+    frame: &mut [u8],
     nonce: Nonce<aes_gcm::aead::consts::U12>,
-    plaintext: &mut Vec<u8>,
-) -> Result<(), WrongKey> {
-    let text_length = frame.len().checked_sub(TAG_SIZE).ok_or(WrongKey)?;
-    let (text, tag) = frame.split_at(text_length);
-    let tag = Tag::try_from(tag).expect("split at the tag");
-    let start = plaintext.len();
-    plaintext.extend_from_slice(text);
-    cipher.decrypt_inout_detached(&nonce, &[], (&mut plaintext[start..]).into(), &tag).map_err(|_| WrongKey)
+) -> Result<usize, WrongKey> {
+    let (text, tag) = frame.split_last_chunk_mut::<TAG_SIZE>().ok_or(WrongKey)?;
+    let (text_bytes, tag) = (text.len(), Tag::from(*tag));
+    cipher.decrypt_inout_detached(&nonce, &[], text.into(), &tag).map_err(|_| WrongKey)?;
+    Ok(text_bytes)
 }
 
 fn nonce(frame: usize, last: bool) -> Nonce<aes_gcm::aead::consts::U12> {

@@ -52,7 +52,7 @@ const BULK: [Tag; 5] = [
 ];
 
 /// Elements whose values are kept. Sorted.
-const KEPT: [Tag; 25] = [
+const KEPT: [Tag; 50] = [
     tags::MEDIA_STORAGE_SOP_CLASS_UID,
     tags::MEDIA_STORAGE_SOP_INSTANCE_UID,
     tags::TRANSFER_SYNTAX_UID,
@@ -60,6 +60,12 @@ const KEPT: [Tag; 25] = [
     tags::SOP_CLASS_UID,
     tags::SOP_INSTANCE_UID,
     tags::STUDY_DATE,
+    tags::SERIES_DATE,
+    tags::ACQUISITION_DATE,
+    tags::CONTENT_DATE,
+    tags::STUDY_TIME,
+    tags::CONTENT_TIME,
+    tags::ACCESSION_NUMBER,
     tags::MODALITY,
     tags::STUDY_DESCRIPTION,
     tags::SERIES_DESCRIPTION,
@@ -68,6 +74,7 @@ const KEPT: [Tag; 25] = [
     tags::BODY_PART_EXAMINED,
     tags::STUDY_INSTANCE_UID,
     tags::SERIES_INSTANCE_UID,
+    tags::STUDY_ID,
     tags::SERIES_NUMBER,
     tags::INSTANCE_NUMBER,
     tags::SAMPLES_PER_PIXEL,
@@ -76,8 +83,26 @@ const KEPT: [Tag; 25] = [
     tags::ROWS,
     tags::COLUMNS,
     tags::BITS_ALLOCATED,
+    tags::CONCEPT_NAME_CODE_SEQUENCE,
+    tags::COMPLETION_FLAG,
+    tags::VERIFICATION_FLAG,
+    tags::DOCUMENT_TITLE,
     tags::MIME_TYPE_OF_ENCAPSULATED_DOCUMENT,
     tags::ENCAPSULATED_DOCUMENT_LENGTH,
+    tags::CONTENT_LABEL,
+    tags::CONTENT_DESCRIPTION,
+    tags::PRESENTATION_CREATION_DATE,
+    tags::PRESENTATION_CREATION_TIME,
+    tags::CONTENT_CREATOR_NAME,
+    tags::DOSE_SUMMATION_TYPE,
+    tags::STRUCTURE_SET_LABEL,
+    tags::STRUCTURE_SET_DATE,
+    tags::STRUCTURE_SET_TIME,
+    tags::TREATMENT_DATE,
+    tags::TREATMENT_TIME,
+    tags::RT_PLAN_LABEL,
+    tags::RT_PLAN_DATE,
+    tags::RT_PLAN_TIME,
 ];
 
 /// What the walk found.
@@ -114,10 +139,10 @@ pub(crate) struct Bulk {
 }
 
 /// Values kept from the top level.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Attributes {
     values: BTreeMap<Tag, Vec<u8>>,
-    big_endian: bool,
+    syntax: Option<Syntax>,
 }
 
 /// How elements are written, as far as their headers go.
@@ -203,7 +228,7 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
             return Ok(Ending::Complete);
         }
         let syntax = self.look(self.at)?;
-        self.attributes.big_endian = syntax == Syntax::ExplicitBig;
+        self.attributes.syntax = Some(syntax);
         self.data_set(syntax)
     }
 
@@ -247,7 +272,11 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
                 self.keep(element, length)?;
                 end
             }
-            None => self.skip_sequence(element.value, element.inner_syntax(syntax))?,
+            None => {
+                let end = self.skip_sequence(element.value, element.inner_syntax(syntax))?;
+                self.keep(element, end - element.value)?;
+                end
+            }
         };
         Ok(())
     }
@@ -393,10 +422,33 @@ impl Attributes {
         self.values.get(&tag).map(Vec::as_slice)
     }
 
+    /// Elements with values of the first item of a kept sequence, as far as they are kept.
+    pub(crate) fn item(&self, sequence: Tag) -> Vec<(Tag, &[u8])> {
+        let mut elements = Vec::new();
+        let mut rest = self
+            .bytes(sequence)
+            .and_then(|bytes| bytes.get(ITEM_HEADER_BYTES as usize..))
+            .unwrap_or_default();
+        while let Some((header, size)) = self.syntax.and_then(|syntax| syntax.decode_header(rest)) {
+            let end = header.length().get().and_then(|length| size.checked_add(length as usize));
+            let Some(value) = end.and_then(|end| rest.get(size..end)) else { break };
+            if header.tag().group() == ITEM_GROUP {
+                break;
+            }
+            elements.push((header.tag(), value));
+            rest = &rest[size + value.len()..];
+        }
+        elements
+    }
+
     /// The first number of a value of type US.
     pub(crate) fn number(&self, tag: Tag) -> Option<u16> {
         let bytes = *self.bytes(tag)?.first_chunk()?;
-        Some(if self.big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
+        Some(if self.syntax == Some(Syntax::ExplicitBig) {
+            u16::from_be_bytes(bytes)
+        } else {
+            u16::from_le_bytes(bytes)
+        })
     }
 
     /// The first of the values, without padding, where it is of a type written in ASCII.

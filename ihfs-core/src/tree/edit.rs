@@ -294,6 +294,32 @@ impl<S: ChunkSource> TreeEdit<S> {
         Ok(())
     }
 
+    /// Lets two items of any kind change places in one step (`RENAME_EXCHANGE`).
+    ///
+    /// # Errors
+    /// [`EditError::IntoItself`] when one is below the other, and those of both paths.
+    pub fn exchange(&mut self, one: &[Name], other: &[Name]) -> Outcome<(), S> {
+        let (Some(one_name), Some(other_name)) = (one.last(), other.last()) else {
+            return Err(EditError::Top);
+        };
+        let depths = (self.placed(one)?.depth(), self.placed(other)?.depth());
+        if one == other {
+            return Ok(());
+        }
+        if one.starts_with(other) || other.starts_with(one) {
+            return Err(EditError::IntoItself);
+        }
+        if one.len() + depths.1 > DEPTH_MAX || other.len() + depths.0 > DEPTH_MAX {
+            return Err(EditError::TooDeep);
+        }
+        // Both are open and neither is above the other: from here on nothing can fail.
+        let (mut from_one, mut from_other) = (self.take(one)?, self.take(other)?);
+        from_one.entry.name = other_name.clone();
+        from_other.entry.name = one_name.clone();
+        self.put(other, from_one)?;
+        self.put(one, from_other)
+    }
+
     /// Names a record in this record's tree, on a free name. Its version is the newest that is known.
     ///
     /// # Errors
@@ -399,6 +425,13 @@ impl<S: ChunkSource> TreeEdit<S> {
         self.placed(path)?;
         let changed = self.folder(parent)?.changes.insert(name.clone(), None);
         Ok(changed.flatten().expect("placed just before"))
+    }
+
+    /// Puts what was taken to where something was taken from.
+    fn put(&mut self, path: &[Name], placed: Placed) -> Outcome<(), S> {
+        let Some((name, parent)) = path.split_last() else { return Err(EditError::Top) };
+        self.folder(parent)?.changes.insert(name.clone(), Some(placed));
+        Ok(())
     }
 
     /// Puts what was taken onto a free name.
@@ -523,13 +556,14 @@ fn not_free<E>(found: Found, path: &[Name]) -> EditError<E> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use rand::{Rng, RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
     use crate::ids::FileId;
+    use crate::tree::reader::Walked;
     use crate::tree::testing::{Memory, file, names, root, sealer};
 
     type Model = BTreeMap<Vec<Name>, Option<u64>>;
@@ -588,6 +622,25 @@ mod tests {
         true
     }
 
+    /// Does to the model what `RENAME_EXCHANGE` does, if it may.
+    fn model_exchange(model: &mut Model, one: &[Name], other: &[Name]) -> bool {
+        if !model.contains_key(one) || !model.contains_key(other) {
+            return false;
+        }
+        if one == other {
+            return true;
+        }
+        if one.starts_with(other) || other.starts_with(one) {
+            return false;
+        }
+        let moved = |path: &[Name]| {
+            let (from, to) = if path.starts_with(one) { (one, other) } else { (other, one) };
+            if path.starts_with(from) { [to, &path[from.len()..]].concat() } else { path.to_vec() }
+        };
+        *model = std::mem::take(model).into_iter().map(|(path, size)| (moved(&path), size)).collect();
+        true
+    }
+
     fn random_path(random: &mut impl Rng) -> Vec<Name> {
         let depth = random.random_range(1..=3);
         (0..depth).map(|_| Name::new(vec![b'a' + random.random_range(0..6u8)]).unwrap()).collect()
@@ -603,7 +656,12 @@ mod tests {
         let path = random_path(random);
         let parent_is_folder = is_folder(model, &path[..path.len() - 1]);
         let size = random.random_range(1..2000u64);
-        match random.random_range(0..6) {
+        match random.random_range(0..7) {
+            6 => {
+                let other = random_path(random);
+                let done = edit.exchange(&path, &other).is_ok();
+                assert_eq!(done, model_exchange(model, &path, &other), "{path:?} and {other:?}");
+            }
             0 | 1 => {
                 let done = edit.create(&path, file(random.random(), size, writer)).is_ok();
                 let may = parent_is_folder && !model.contains_key(&path);
@@ -842,7 +900,7 @@ mod tests {
         let memory = Memory::default();
         let sealer = sealer();
         let mut edit = TreeEdit::new(root(folder_item(0)), &memory);
-        let mut chunks = std::collections::BTreeSet::new();
+        let mut chunks = BTreeSet::new();
         for (number, name) in ["/kept", "/removed"].into_iter().enumerate() {
             let mut writer = PackWriter::new(&sealer);
             edit.create(&names(name), file(number as u64, 500, &mut writer)).unwrap();
@@ -864,6 +922,91 @@ mod tests {
         for (name, chunk) in chunks {
             assert_eq!(reachable.contains(&chunk), name == "/kept");
         }
+    }
+
+    #[test]
+    fn what_changes_places_keeps_what_it_is_and_what_is_below_it() {
+        let memory = Memory::default();
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let mut edit = TreeEdit::new(with_nested(&memory), &memory);
+        edit.create(&names("/a/b/new"), file(9, 90, &mut writer)).unwrap();
+        memory.take(&mut writer);
+        let id = |edit: &TreeEdit<&Memory>, path| match edit.lookup(&names(path)).unwrap() {
+            Found::Item(item) | Found::Crossing { item, .. } => item.id,
+            other => panic!("{other:?}"),
+        };
+        edit.exchange(&names("/a/b"), &names("/g")).unwrap();
+        assert_eq!([id(&edit, "/a/b"), id(&edit, "/g"), id(&edit, "/g/new")], [4, 2, 9].map(FileId));
+        edit.exchange(&names("/a/n"), &names("/g/f")).unwrap();
+        assert_eq!([id(&edit, "/g/f"), id(&edit, "/a/n")], [5, 3].map(FileId));
+        edit.exchange(&names("/g/f"), &names("/g/new")).unwrap();
+        edit.exchange(&names("/g"), &names("/g")).unwrap();
+        let root = committed(&edit, &memory);
+        let state: Vec<_> = state(&root, &memory).into_keys().collect();
+        assert_eq!(state, ["/a", "/a/b", "/a/n", "/g", "/g/f", "/g/new"].map(names));
+        let edit = TreeEdit::new(root, &memory);
+        let crossing = edit.lookup(&names("/g/new/x")).unwrap();
+        assert!(matches!(crossing, Found::Crossing { rest, .. } if rest == names("/x")));
+        assert_eq!(edit.nested_version(nested(7).record).unwrap(), Some(Version(3)));
+    }
+
+    #[test]
+    fn places_are_changed_by_two_that_exist_apart_from_each_other() {
+        let memory = Memory::default();
+        let root = with_nested(&memory);
+        let exchange = |one: &str, other: &str| {
+            let mut edit = TreeEdit::new(root.clone(), &memory);
+            edit.exchange(&names(one), &names(other))
+        };
+        assert_eq!(exchange("/a", "/a/b"), Err(EditError::IntoItself));
+        assert_eq!(exchange("/a/b/f", "/a"), Err(EditError::IntoItself));
+        assert_eq!(exchange("/g", "/x"), Err(EditError::NotFound { present: 0 }));
+        assert_eq!(exchange("/a/x", "/g"), Err(EditError::NotFound { present: 1 }));
+        assert_eq!(exchange("/", "/g"), Err(EditError::Top));
+        let crossing = EditError::Crossing { record: nested(7).record, depth: 2 };
+        assert_eq!(exchange("/a/n/x", "/g"), Err(crossing));
+    }
+
+    #[test]
+    fn a_walk_beyond_another_comes_by_what_that_has_not_and_no_page_twice() {
+        let memory = Memory::default();
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let mut edit = TreeEdit::new(root(folder_item(0)), &memory);
+        for number in 0..2000u64 {
+            let content = Content::File(FileContent::EMPTY);
+            edit.create(&names(&format!("/{number}")), item(1 + number, content)).unwrap();
+        }
+        let mut versions = vec![committed(&edit, &memory)];
+        for _ in 0..10 {
+            let sealer = sealer();
+            let mut writer = PackWriter::new(&sealer);
+            let mut edit = TreeEdit::new(versions.last().unwrap().clone(), &memory);
+            let path = names(&format!("/{}", random.random_range(0..2000)));
+            let Content::File(content) = file(0, random.random_range(1..2000), &mut writer).content else {
+                unreachable!()
+            };
+            memory.take(&mut writer);
+            edit.set_content(&path, content).unwrap();
+            versions.push(committed(&edit, &memory));
+        }
+        let (mut walked, mut found, mut expected) = (Walked::default(), BTreeSet::new(), BTreeSet::new());
+        let mut visits = Vec::new();
+        for version in versions {
+            let reader = TreeReader::new(version, &memory);
+            let mut count = 0;
+            let now = reader
+                .for_each_chunk_beyond(&walked, &mut |chunk| {
+                    count += 1;
+                    found.insert(chunk);
+                })
+                .unwrap();
+            walked.extend(now);
+            visits.push(count);
+            expected.extend(reader.reachable().unwrap());
+        }
+        assert_eq!(found, expected);
+        assert!(visits[1..].iter().all(|count| *count < 6), "a few pages of each: {visits:?}");
     }
 
     #[test]

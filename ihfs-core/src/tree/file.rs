@@ -1,12 +1,15 @@
 //! The bytes of a file: pieces and holes in order, in a tree of pages when there are many.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use super::entry::REF_WEIGHT;
-use super::pages::{Child, LEVEL_MAX, Leaf, SequenceBuilder, SequencePage, Top, Visited, load, lower_top};
+use super::pages::{
+    Checked, Child, LEVEL_MAX, Leaf, SequenceBuilder, SequencePage, Top, Visited, load, lower_top,
+};
 use super::sorted::mark_of;
 use super::{ChunkSource, PageFault, TreeError};
 use crate::codec;
@@ -215,6 +218,16 @@ impl FileContent {
     pub fn size_bytes(&self) -> u64 {
         match &self.0 {
             RawContent::Extents(extents) => extents.iter().map(Extent::size_bytes).sum(),
+            RawContent::Listed(top) => top.child.0.size_bytes,
+        }
+    }
+
+    /// Its bytes that are not in holes; all of them where that would need a list page.
+    pub fn stored_bytes(&self) -> u64 {
+        match &self.0 {
+            RawContent::Extents(extents) => {
+                extents.iter().filter_map(Extent::as_piece).map(|piece| u64::from(piece.size)).sum()
+            }
             RawContent::Listed(top) => top.child.0.size_bytes,
         }
     }
@@ -454,15 +467,8 @@ pub(crate) struct ExtentCursor {
 enum Pending {
     Page(u8, Child<ExtentSpan>),
     Extent(Extent),
-}
-
-impl Pending {
-    const fn size_bytes(&self) -> u64 {
-        match self {
-            Self::Page(_, child) => child.0.size_bytes,
-            Self::Extent(extent) => extent.size_bytes(),
-        }
-    }
+    /// What is in a page from the item with this number on. Items are copied only when they are come to.
+    Within(Arc<Checked<Extent>>, usize),
 }
 
 impl ExtentCursor {
@@ -480,15 +486,26 @@ impl ExtentCursor {
         level: u8,
         child: &Child<ExtentSpan>,
     ) -> Result<(), TreeError<S::Error>> {
-        match load::<Extent, S>(source, level, child)? {
-            SequencePage::Leaves(extents) => {
-                self.pending.extend(extents.into_iter().rev().map(Pending::Extent));
-            }
-            SequencePage::Children(level, children) => {
-                self.pending.extend(children.into_iter().rev().map(|child| Pending::Page(level - 1, child)));
-            }
-        }
+        self.pending.push(Pending::Within(load::<Extent, S>(source, level, child)?, 0));
         Ok(())
+    }
+
+    /// Takes the next page or extent off.
+    fn pop(&mut self) -> Option<Pending> {
+        let (checked, at) = match self.pending.pop()? {
+            Pending::Within(checked, at) => (checked, at),
+            whole => return Some(whole),
+        };
+        let (item, count) = match &checked.page {
+            SequencePage::Leaves(extents) => (Pending::Extent(extents[at].clone()), extents.len()),
+            SequencePage::Children(level, children) => {
+                (Pending::Page(level - 1, children[at].clone()), children.len())
+            }
+        };
+        if at + 1 < count {
+            self.pending.push(Pending::Within(checked, at + 1));
+        }
+        Some(item)
     }
 
     /// The next list page or extent, pages before what is in them.
@@ -496,45 +513,68 @@ impl ExtentCursor {
         &mut self,
         source: &S,
     ) -> Result<Option<Visited<Extent>>, TreeError<S::Error>> {
-        match self.pending.pop() {
-            None => Ok(None),
+        match self.pop() {
             Some(Pending::Extent(extent)) => Ok(Some(Visited::Leaf(extent))),
             Some(Pending::Page(level, child)) => {
                 self.open(source, level, &child)?;
                 Ok(Some(Visited::Page(child.1)))
             }
+            Some(Pending::Within(..)) | None => Ok(None),
         }
     }
 
     fn next_extent<S: ChunkSource>(&mut self, source: &S) -> Result<Option<Extent>, TreeError<S::Error>> {
         loop {
-            match self.pending.pop() {
-                None => return Ok(None),
+            match self.pop() {
                 Some(Pending::Page(level, child)) => self.open(source, level, &child)?,
                 Some(Pending::Extent(extent)) => {
                     self.position += extent.size_bytes();
                     return Ok(Some(extent));
                 }
+                Some(Pending::Within(..)) | None => return Ok(None),
             }
         }
     }
 
     /// Goes to the extent that holds the byte at `target`.
     fn skip_to<S: ChunkSource>(&mut self, source: &S, target: u64) -> Result<(), TreeError<S::Error>> {
-        while let Some(pending) = self.pending.pop() {
-            if self.position + pending.size_bytes() <= target {
-                self.position += pending.size_bytes();
-                continue;
-            }
-            match pending {
-                Pending::Page(level, child) => self.open(source, level, &child)?,
-                Pending::Extent(_) => {
-                    self.pending.push(pending);
+        loop {
+            self.skip_within(target);
+            match self.pop() {
+                Some(Pending::Page(_, child)) if self.position + child.0.size_bytes <= target => {
+                    self.position += child.0.size_bytes;
+                }
+                Some(Pending::Extent(extent)) if self.position + extent.size_bytes() <= target => {
+                    self.position += extent.size_bytes();
+                }
+                Some(Pending::Page(level, child)) => self.open(source, level, &child)?,
+                Some(extent) => {
+                    self.pending.push(extent);
                     return Ok(());
                 }
+                None => return Ok(()),
             }
         }
-        Ok(())
+    }
+
+    /// Passes by what ends before `target` in the page that is being read, and copies none of it.
+    fn skip_within(&mut self, target: u64) {
+        let Some(Pending::Within(checked, at)) = self.pending.last_mut() else { return };
+        // The last one stays: what is left is never nothing.
+        while let (Some(size_bytes), Some(_)) = (size_at(&checked.page, *at), size_at(&checked.page, *at + 1))
+            && self.position + size_bytes <= target
+        {
+            self.position += size_bytes;
+            *at += 1;
+        }
+    }
+}
+
+/// Bytes of the item with this number in a page.
+fn size_at(page: &SequencePage<Extent>, at: usize) -> Option<u64> {
+    match page {
+        SequencePage::Leaves(extents) => extents.get(at).map(Extent::size_bytes),
+        SequencePage::Children(_, children) => children.get(at).map(|child| child.0.size_bytes),
     }
 }
 

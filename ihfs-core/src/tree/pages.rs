@@ -4,6 +4,8 @@
 //! page alone, so a sequence has one shape whatever its history, and a change moves page ends only until the
 //! next marked item. Pages are listed by pages of the next level in the same way.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -22,9 +24,9 @@ const MARK_TURN: u32 = 8;
 pub const LEVEL_MAX: u8 = 24;
 
 /// What stands in the pages of level 0.
-pub trait Leaf: Clone + PartialEq + Serialize + DeserializeOwned {
+pub trait Leaf: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What a parent says of a run of leaves.
-    type Span: Clone + PartialEq + Serialize + DeserializeOwned;
+    type Span: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// The span of this leaf alone.
     fn span(&self) -> Self::Span;
@@ -141,17 +143,38 @@ fn join<L: Leaf>(mut spans: impl Iterator<Item = L::Span>) -> Result<L::Span, Pa
     Ok(whole)
 }
 
+/// A page with what its parent said of it when it was checked.
+pub(crate) struct Checked<L: Leaf> {
+    level: u8,
+    child: Child<L::Span>,
+    pub(crate) page: SequencePage<L>,
+}
+
+impl<L: Leaf> Checked<L> {
+    /// The page, copied only where a source keeps it too.
+    pub(crate) fn take(self: Arc<Self>) -> SequencePage<L> {
+        Arc::try_unwrap(self).map_or_else(|kept| kept.page.clone(), |checked| checked.page)
+    }
+}
+
 /// Reads the page that `child` names and checks that it is what the parent says.
 pub(crate) fn load<L: Leaf, S: ChunkSource>(
     source: &S,
     level: u8,
     child: &Child<L::Span>,
-) -> Result<SequencePage<L>, TreeError<S::Error>> {
+) -> Result<Arc<Checked<L>>, TreeError<S::Error>> {
     let Place::Chunk(id) = child.1.place else { return Err(TreeError::Unwritten) };
+    let opened = source.opened(id, child.1.offset).and_then(|opened| opened.downcast::<Checked<L>>().ok());
+    // Another parent may say other things of the same page, or have another key.
+    if let Some(checked) = opened.filter(|checked| checked.level == level && checked.child == *child) {
+        return Ok(checked);
+    }
     let chunk = source.chunk(id).map_err(TreeError::Source)?;
     let page: SequencePage<L> = open_page(&chunk, &child.1)?;
     page.check(level, &child.0).map_err(|fault| TreeError::Page { chunk: id, fault })?;
-    Ok(page)
+    let checked = Arc::new(Checked { level, child: child.clone(), page });
+    source.keep_opened(id, child.1.offset, checked.clone(), child.1.size as usize);
+    Ok(checked)
 }
 
 /// Writes a sequence from left to right, keeping one open page of each level.
@@ -268,7 +291,7 @@ pub(crate) fn lower_top<L: Leaf, S: ChunkSource>(
     mut top: Top<L::Span>,
 ) -> Result<Top<L::Span>, TreeError<S::Error>> {
     while top.level > 0 && matches!(top.child.1.place, Place::Chunk(_)) {
-        match load::<L, S>(source, top.level, &top.child)? {
+        match load::<L, S>(source, top.level, &top.child)?.take() {
             SequencePage::Children(level, mut children) if children.len() == 1 => {
                 top = Top { level: level - 1, child: children.remove(0) };
             }
@@ -285,3 +308,145 @@ fn ends_page<L: Leaf>(level: u8, items: usize, weight: usize, last: &L::Span) ->
 
 // The heaviest item is an entry with full extended attributes, whose framing may double them.
 const _: () = assert!(PAGE_WEIGHT_MAX + 2 * super::entry::XATTR_BYTES_MAX < PAGE_BYTES_MAX);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::hint::black_box;
+    use std::time::Duration;
+
+    use super::super::entry::{Content, Entry};
+    use super::super::file::{Extent, FileContentBuilder};
+    use super::super::folder::Folder;
+    use super::super::name::Name;
+    use super::super::sorted::SortedBuilder;
+    use super::super::testing::{Absent, Memory, item, piece, sealer};
+    use super::super::{ChunkSource, Opened};
+    use super::*;
+    use crate::ids::ChunkId;
+    use crate::sealed::SealedChunk;
+
+    /// Keeps every page that was opened.
+    #[derive(Default)]
+    struct Keeping {
+        memory: Memory,
+        opened: RefCell<BTreeMap<(ChunkId, u32), Opened>>,
+    }
+
+    impl ChunkSource for Keeping {
+        type Error = Absent;
+
+        fn chunk(&self, id: ChunkId) -> Result<Arc<SealedChunk>, Absent> {
+            self.memory.chunk(id)
+        }
+
+        fn opened(&self, chunk: ChunkId, offset: u32) -> Option<Opened> {
+            self.opened.borrow().get(&(chunk, offset)).cloned()
+        }
+
+        fn keep_opened(&self, chunk: ChunkId, offset: u32, opened: Opened, _: usize) {
+            self.opened.borrow_mut().insert((chunk, offset), opened);
+        }
+    }
+
+    fn name(number: u32) -> Name {
+        Name::try_from(format!("slice {number:05}.dcm").as_str()).unwrap()
+    }
+
+    fn folder(count: u32, memory: &Memory) -> Folder {
+        let sealer = sealer();
+        let mut writer = PackWriter::new(&sealer);
+        let mut builder = SortedBuilder::default();
+        let one = piece(b"one", &mut writer);
+        for number in 0..count {
+            let mut content = FileContentBuilder::new();
+            content.push(one.clone(), &mut writer).unwrap();
+            let item = item(u64::from(number), Content::File(content.finish(&mut writer)));
+            builder.push(Entry { name: name(number), item }, &mut writer).unwrap();
+        }
+        let mut folder = builder.finish(&mut writer);
+        folder.for_each_ref(&mut |piece| *piece = writer.resolve(piece.clone()));
+        memory.take(&mut writer);
+        folder
+    }
+
+    #[test]
+    fn a_kept_page_is_read_without_its_chunk_and_gives_the_same() {
+        let keeping = Keeping::default();
+        let folder = folder(3000, &keeping.memory);
+        let all = folder.list(&keeping.memory, None, usize::MAX).unwrap();
+        assert_eq!(folder.list(&keeping, None, usize::MAX).unwrap(), all);
+        keeping.memory.reads.set(0);
+        assert_eq!(folder.list(&keeping, None, usize::MAX).unwrap(), all);
+        for entry in all.iter().step_by(7) {
+            assert_eq!(folder.get(&keeping, &entry.name).unwrap().as_ref(), Some(entry));
+        }
+        assert_eq!(keeping.memory.reads.get(), 0);
+    }
+
+    #[test]
+    fn a_kept_page_is_not_believed_under_another_key_level_or_span() {
+        let keeping = Keeping::default();
+        let folder = folder(10, &keeping.memory);
+        folder.list(&keeping, None, 1).unwrap();
+        let top = Option::<Top<_>>::from(folder).unwrap();
+        let loads = |level, child| load::<Entry, _>(&keeping, level, &child).map(|_| ());
+        assert_eq!(loads(top.level, top.child.clone()), Ok(()));
+        assert!(loads(top.level + 1, top.child.clone()).is_err());
+        let mut other = top.child.clone();
+        other.0.count += 1;
+        assert!(loads(top.level, other).is_err());
+        let mut other = top.child.clone();
+        other.1.key = sealer().piece_key(crate::crypto::derive::Role::TreePage, b"another");
+        assert!(loads(top.level, other).is_err());
+    }
+
+    #[test]
+    #[ignore = "measures"]
+    #[expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "it measures")]
+    fn lookups_with_and_without_kept_pages_are_measured() {
+        use std::time::Instant;
+
+        let keeping = Keeping::default();
+        let folder = folder(10_000, &keeping.memory);
+        let time = |what: &str, count: u32, run: &mut dyn FnMut(u32)| -> Duration {
+            run(0);
+            let begun = Instant::now();
+            (0..count).for_each(|number| run(number * 7919 % 10_000));
+            let took = begun.elapsed() / count;
+            eprintln!("{what}: {took:?} each");
+            took
+        };
+        let bare = time("lookup, pages opened anew", 1000, &mut |number| {
+            black_box(folder.get(&keeping.memory, &name(number)).unwrap());
+        });
+        folder.list(&keeping, None, usize::MAX).unwrap();
+        let kept = time("lookup, pages kept", 10_000, &mut |number| {
+            black_box(folder.get(&keeping, &name(number)).unwrap());
+        });
+        eprintln!("ratio {:.0}", bare.as_secs_f64() / kept.as_secs_f64());
+        let (sealer, mut content) = (sealer(), FileContentBuilder::new());
+        let mut writer = PackWriter::new(&sealer);
+        for number in 0..10_000u32 {
+            let mut extent = piece(&number.to_be_bytes(), &mut writer).as_piece().unwrap().clone();
+            extent.size = 1 << 20;
+            content.push(Extent::piece(extent).unwrap(), &mut writer).unwrap();
+        }
+        let mut content = content.finish(&mut writer);
+        content.for_each_ref(&mut |piece| *piece = writer.resolve(piece.clone()));
+        keeping.memory.take(&mut writer);
+        let seek = |source: &dyn Fn(u64), what: &str, count| {
+            time(what, count, &mut |number| source(u64::from(number) << 20))
+        };
+        let bare = seek(
+            &|at| drop(content.extents(&keeping.memory, at..at + 1, 1).unwrap()),
+            "seek, pages opened anew",
+            500,
+        );
+        content.extents(&keeping, 0..u64::MAX, usize::MAX).unwrap();
+        let kept =
+            seek(&|at| drop(content.extents(&keeping, at..at + 1, 1).unwrap()), "seek, pages kept", 5000);
+        eprintln!("ratio {:.0}", bare.as_secs_f64() / kept.as_secs_f64());
+    }
+}

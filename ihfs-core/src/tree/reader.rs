@@ -28,6 +28,21 @@ pub enum Listing {
     NotAFolder(Box<Found>),
 }
 
+/// Pages of folders that were walked together with all that is below them.
+#[derive(Clone, Debug, Default)]
+pub struct Walked(BTreeSet<(ChunkId, u32)>);
+
+impl Walked {
+    /// Takes in what another walk came by.
+    pub fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
+    fn holds(&self, page: &Ref) -> bool {
+        spot_of(page).is_some_and(|spot| self.0.contains(&spot))
+    }
+}
+
 impl<S: ChunkSource> TreeReader<S> {
     /// Reads `root`.
     pub const fn new(root: Root, source: S) -> Self {
@@ -90,6 +105,30 @@ impl<S: ChunkSource> TreeReader<S> {
     /// # Errors
     /// [`TreeError`] when a page cannot be read.
     pub fn for_each_chunk(&self, visit: &mut dyn FnMut(ChunkId)) -> Result<(), TreeError<S::Error>> {
+        self.walk(&Walked::default(), &mut |_| (), visit)
+    }
+
+    /// The same without what is below pages that were `walked` before. Gives the pages of folders that were
+    /// walked now.
+    ///
+    /// # Errors
+    /// [`TreeError`] when a page cannot be read.
+    pub fn for_each_chunk_beyond(
+        &self,
+        walked: &Walked,
+        visit: &mut dyn FnMut(ChunkId),
+    ) -> Result<Walked, TreeError<S::Error>> {
+        let mut now = Walked::default();
+        self.walk(walked, &mut |page| now.0.extend(spot_of(page)), visit)?;
+        Ok(now)
+    }
+
+    fn walk(
+        &self,
+        walked: &Walked,
+        note: &mut dyn FnMut(&Ref),
+        visit: &mut dyn FnMut(ChunkId),
+    ) -> Result<(), TreeError<S::Error>> {
         let mut visit_ref = |piece: &Ref| {
             if let Place::Chunk(id) = piece.place {
                 visit(id);
@@ -103,8 +142,12 @@ impl<S: ChunkSource> TreeReader<S> {
         }
         let mut folders: Vec<_> = self.item_chunks(&self.root.top, &mut visit_ref)?.into_iter().collect();
         while let Some(folder) = folders.last_mut() {
+            folder.pass_pages(|page| walked.holds(page));
             match folder.visit(&self.source)? {
-                Some(Visited::Page(at)) => visit_ref(&at),
+                Some(Visited::Page(at)) => {
+                    note(&at);
+                    visit_ref(&at);
+                }
                 Some(Visited::Leaf(entry)) => folders.extend(self.item_chunks(&entry.item, &mut visit_ref)?),
                 None => drop(folders.pop()),
             }
@@ -163,6 +206,14 @@ impl<S: ChunkSource> TreeReader<S> {
             }
         }
         Ok(folder_cursor(item))
+    }
+}
+
+/// Where a page stands, once it has an address.
+const fn spot_of(page: &Ref) -> Option<(ChunkId, u32)> {
+    match page.place {
+        Place::Chunk(id) => Some((id, page.offset)),
+        Place::Here | Place::Pack(_) => None,
     }
 }
 

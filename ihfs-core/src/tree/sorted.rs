@@ -11,9 +11,9 @@ use super::{ChunkSource, PageFault, TreeError};
 use crate::sealed::{PackWriter, Place, Ref};
 
 /// An item of a sorted map.
-pub trait Keyed: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
+pub trait Keyed: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What it is sorted by.
-    type Key: Clone + Debug + Ord + Serialize + DeserializeOwned;
+    type Key: Clone + Debug + Ord + Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// Its key.
     fn key(&self) -> &Self::Key;
@@ -139,7 +139,7 @@ impl<E: Keyed> SortedPages<E> {
         let Some(top) = &self.top else { return Ok(None) };
         let (mut level, mut child) = (top.level, top.child.clone());
         loop {
-            match load::<E, S>(source, level, &child)? {
+            match &load::<E, S>(source, level, &child)?.page {
                 SequencePage::Leaves(items) => {
                     let found = items.binary_search_by(|item| item.key().cmp(key));
                     return Ok(found.ok().map(|at| items[at].clone()));
@@ -394,7 +394,7 @@ fn load_behind<E: Keyed, S: ChunkSource>(
     child: &Child<KeySpan<E::Key>>,
     after: Option<&E::Key>,
 ) -> Result<SequencePage<E>, TreeError<S::Error>> {
-    let page = load::<E, S>(source, level, child)?;
+    let page = load::<E, S>(source, level, child)?.take();
     let first = match &page {
         SequencePage::Leaves(items) => items.first().map(E::key),
         SequencePage::Children(_, children) => children.first().map(|child| &child.0.last),
@@ -477,6 +477,13 @@ impl<E: Keyed> Cursor<E> {
             SequencePage::Children(level, children) => {
                 self.pending.extend(children.into_iter().rev().map(|child| Pending::Page(level - 1, child)));
             }
+        }
+    }
+
+    /// Goes past the pages that come next, with all that is in them, as long as `is_known` says so of them.
+    pub(crate) fn pass_pages(&mut self, is_known: impl Fn(&Ref) -> bool) {
+        while matches!(self.peek(), Some(Pending::Page(_, child)) if is_known(&child.1)) {
+            self.pop();
         }
     }
 
@@ -643,7 +650,7 @@ mod tests {
         let mut shape = Vec::new();
         let mut open: Vec<_> = folder.top.iter().map(|top| (top.level, top.child.clone())).collect();
         while let Some((level, child)) = open.pop() {
-            match load::<Entry, _>(memory, level, &child).unwrap() {
+            match load::<Entry, _>(memory, level, &child).unwrap().take() {
                 SequencePage::Leaves(items) => shape.push((0, items.len())),
                 SequencePage::Children(level, children) => {
                     shape.push((level, children.len()));

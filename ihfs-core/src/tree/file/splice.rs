@@ -49,7 +49,7 @@ impl<S: ChunkSource> Splice<'_, '_, S> {
             self.builder.push_child(level, child.clone(), self.writer);
             return Ok(());
         }
-        let page = load::<Extent, S>(self.source, level, child)?;
+        let page = load::<Extent, S>(self.source, level, child)?.take();
         self.builder.note_read(&child.1, &page);
         match page {
             SequencePage::Leaves(extents) => self.run(start, extents),
